@@ -1,0 +1,1 @@
+"""Clients of the machine: orchestrator, command line, capture, workloads, reports and conformance."""

@@ -1,0 +1,264 @@
+"""The orchestrator: firmware and processors. It boots the services, issues references and hands outcomes on unread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clients.integrity import Shadow
+from clients.kernel import Kernel
+from clients.streams import Stream
+from clients.trace import Trace
+from clients.workload import Workload
+from hardware_sim.arch import arch
+from hardware_sim.clock import initial_ticks
+from services.ports.common import Outcome, Setting, Stop
+from services.ports.kstack import KstackBoot
+from services.ports.pager import PagerBoot
+from services.ports.physmem import PhysmemBoot
+from services.ports.scheduler import (
+    Dispatch,
+    DispatchKind,
+    SchedulerBoot,
+    SpaceEvent,
+    SpaceNotice,
+    SpawnRequest,
+    Trap,
+    TrapOp,
+)
+from services.runtime.errors import Reason, Refused
+
+_IDLE_LIMIT_US = 10_000_000
+"""Virtual time that one call of the scheduler may pass before it answers, so that a long sleep shows progress."""
+
+
+class InvariantViolated(Exception):
+    """`--check` found the machine's state inconsistent; the text names service, invariant and dispatch."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the orchestrator counts by itself."""
+
+    references: int = 0
+    run_records: int = 0
+    dispatches: int = 0
+    batches: int = 0
+    checks: int = 0
+    torn: int = 0
+    tlb_misses: int = 0
+
+
+@dataclass(slots=True)
+class Orchestrator:
+    """One run of a workload on a kernel.
+
+    Attributes:
+        kernel: The four services.
+        workload: Machine and programs.
+        check: Ask every service for its invariants after every batch.
+        shadow: Expected contents of all pages.
+        dispatch: The slice that is executed next.
+    """
+
+    kernel: Kernel
+    workload: Workload
+    check: bool = False
+    tally: Tally = field(default_factory=Tally)
+    shadow: Shadow = field(init=False)
+    dispatch: Dispatch = field(default_factory=Dispatch)
+    _streams: dict[int, Stream] = field(default_factory=dict)
+    _traces: dict[Path, Trace] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shadow = Shadow(self.workload.machine.seed)
+
+    def boot(self) -> None:
+        """Boot the services from the bottom up, set the sysctls, start the programs."""
+        machine = self.workload.machine
+        hardware = arch(machine.arch)
+        pages = machine.ram // hardware.page_size
+        common: dict[str, Any] = {"hz": machine.hz, "start_ticks": initial_ticks(machine.hz)}
+        kernel = self.kernel
+        kernel.ctx.reboot(machine.hz, common["start_ticks"], allow_inject=False)
+        kernel.pager.boot(
+            PagerBoot(swap_pages=machine.swap // hardware.page_size, page_count=pages, seed=machine.seed, **common)
+        )
+        kernel.physmem.boot(
+            PhysmemBoot(ram_pages=pages, arch=machine.arch, seed=machine.seed, mips=machine.mips, **common)
+        )
+        kernel.kstack.boot(
+            KstackBoot(kstack_pages=hardware.kstack_pages, kstack_guard_pages=hardware.kstack_guard_pages, **common)
+        )
+        kernel.scheduler.boot(
+            SchedulerBoot(
+                mips=machine.mips,
+                seed=machine.seed,
+                stack_swap=machine.stack_swap,
+                page_count=pages,
+                **common,
+            )
+        )
+        for name, value in machine.sysctls.items():
+            sysctl_set(kernel, name, value)
+        kernel.scheduler.spawn(self._spawn_requests())
+        self.dispatch = self._taken(kernel.scheduler.next(_IDLE_LIMIT_US))
+
+    def run(self, progress: Callable[[Orchestrator], None] = lambda _: None) -> None:
+        """Execute until every program has ended.
+
+        Args:
+            progress: Called after every step.
+
+        Raises:
+            KernelPanic: The C code panicked.
+            InvariantViolated: With `check`, an invariant does not hold.
+            ServiceLost: A service cannot be reached any more.
+        """
+        while self.step():
+            progress(self)
+
+    def step(self) -> bool:
+        """Execute one dispatch; False when there is nothing left to do."""
+        dispatch = self.dispatch
+        if dispatch.kind in (DispatchKind.FINISHED, DispatchKind.DEADLOCK):
+            return False
+        if dispatch.kind is DispatchKind.IDLE:
+            self.dispatch = self._taken(self.kernel.scheduler.next(dispatch.now_us + _IDLE_LIMIT_US))
+            return True
+        self.tally.dispatches += 1
+        stream = self._streams[dispatch.cookie]
+        outcome = self._issue(dispatch, stream)
+        trap = Trap()
+        if outcome.stop is Stop.END:
+            trap = self._trap(dispatch, stream)
+        upcalls = self.kernel.ctx.take_upcalls()
+        self.dispatch = self._taken(
+            self.kernel.scheduler.report(dispatch.tid, outcome, trap, upcalls, dispatch.now_us + _IDLE_LIMIT_US)
+        )
+        if self.check:
+            self._check()
+        return True
+
+    def _issue(self, dispatch: Dispatch, stream: Stream) -> Outcome:
+        """Issue references until the slice ends, the thread sleeps, or an operation is reached."""
+        total = Outcome(phase=dispatch.phase)
+        ctx, resume = self.kernel.ctx, dispatch.resume_op
+        ctx.now_us, ctx.ticks = dispatch.now_us, dispatch.ticks
+        while not (stream.at_operation() and resume == 0):
+            if total.elapsed_us >= dispatch.budget_us:
+                total.stop = Stop.BUDGET
+                break
+            ctx.now_us = dispatch.now_us + total.elapsed_us
+            runs = stream.batch()
+            answer = self.kernel.physmem.access(
+                dispatch.vmspace, runs.tobytes(), 0, dispatch.budget_us - total.elapsed_us, total.phase, resume
+            )
+            resume = 0
+            part = answer.outcome
+            self.shadow.executed(dispatch.vmspace, runs, 0, part.next_record, answer.observed)
+            stream.advance(part.next_record, whole=part.stop is Stop.END)
+            self._add(total, part)
+            self.tally.torn += answer.torn
+            self.tally.tlb_misses += answer.tlb_misses
+            if part.stop is not Stop.END:
+                break
+        return total
+
+    def _add(self, total: Outcome, part: Outcome) -> None:
+        """Join the outcome of one batch of a slice to those before it."""
+        self.tally.batches += 1
+        self.tally.references += part.references
+        self.tally.run_records += part.next_record
+        total.stop, total.suspension = part.stop, part.suspension
+        total.fault_va, total.kern_error, total.phase = part.fault_va, part.kern_error, part.phase
+        total.next_record += part.next_record
+        total.references += part.references
+        total.kernel_calls += part.kernel_calls
+        total.elapsed_us += part.elapsed_us
+        total.minor += part.minor
+        total.major += part.major
+
+    def _trap(self, dispatch: Dispatch, stream: Stream) -> Trap:
+        """The operation behind the last record; its stream of a fork, its last look at pages before they go."""
+        trap = stream.trap()
+        if trap.op is TrapOp.FORK:
+            task, trap.cookie = trap.a, len(self._streams) + 1
+            self._streams[trap.cookie] = stream.child(task)
+            stream.children[task] = trap.cookie
+        elif trap.op in (TrapOp.EXIT, TrapOp.EXEC):
+            self.verify(dispatch.vmspace)
+        for region in trap.regions:
+            if region.shared:
+                self.shadow.share(dispatch.vmspace, region.start_vpn, region.npages)
+        return trap
+
+    def verify(self, vmspace: int) -> None:
+        """Compare every written page of an address space with the shadow."""
+        stamps = self.kernel.physmem.vmspace_stamps(vmspace)
+        self.shadow.verify(vmspace, stamps.vpns, stamps.words)
+
+    def verify_living(self) -> None:
+        """The same for the processes that still live, when a run is ended early."""
+        for row in self.kernel.scheduler.processes().processes:
+            if row.vmspace and row.end_us < 0:
+                self.verify(row.vmspace)
+
+    def _taken(self, dispatch: Dispatch) -> Dispatch:
+        """Follow the address spaces of a new dispatch."""
+        for notice in dispatch.notices:
+            self._notice(notice)
+        return dispatch
+
+    def _notice(self, notice: SpaceNotice) -> None:
+        if notice.event is SpaceEvent.FORKED:
+            self.shadow.forked(notice.parent, notice.vmspace)
+        elif notice.event is SpaceEvent.FREED:
+            self.shadow.freed(notice.vmspace)
+        else:
+            self.shadow.unmapped(notice.vmspace, notice.start_vpn, notice.npages)
+
+    def _check(self) -> None:
+        self.tally.checks += 1
+        for name, port in self.kernel.ports().items():
+            violations = port.check().violations
+            if violations:
+                raise InvariantViolated(
+                    f"{name}, after dispatch {self.tally.dispatches} at {self.dispatch.now_us} us: {violations[0]}"
+                    + (f" (and {len(violations) - 1} more)" if len(violations) > 1 else "")
+                )
+
+    def _spawn_requests(self) -> list[SpawnRequest]:
+        requests = []
+        for program in self.workload.programs:
+            trace = self._traces.setdefault(program.trace, Trace.open(program.trace))
+            for instance in range(program.count):
+                cookie = len(self._streams) + 1
+                stream = Stream(trace, trace.tasks[0], repeats_left=program.repeat - 1)
+                self._streams[cookie] = stream
+                requests.append(
+                    SpawnRequest(
+                        name=program.name,
+                        cookie=cookie,
+                        start_us=program.start_us + instance * program.start_every_us,
+                        nice=program.nice,
+                        regions=stream.regions(),
+                        sleep_scale_percent=round(program.sleep_scale * 100),
+                    )
+                )
+        return requests
+
+
+def sysctl_set(kernel: Kernel, name: str, value: int) -> None:
+    """Set a sysctl at the service that owns it.
+
+    Raises:
+        Refused: No service has it, or it is read-only.
+    """
+    for port in kernel.ports().values():
+        if any(setting.name == name for setting in port.sysctl_get().settings):
+            port.sysctl_set(Setting(name, value))
+            return
+    raise Refused(Reason.UNKNOWN_SYSCTL, "name", name, "a sysctl of this kernel (vmglue sysctl lists them)")

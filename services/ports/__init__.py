@@ -1,0 +1,1 @@
+"""Typed ports: what each service answers, apart from how a call reaches it (gRPC or a plain call)."""

@@ -1,0 +1,60 @@
+"""Env: what the C code asks of the kernel around it and can change between two questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from services.ports.common import Answers
+from services.runtime.errors import Reason, Refused
+
+
+@dataclass(slots=True)
+class _Script:
+    """Scripted answers to one question."""
+
+    answers: list[int]
+    after: int | None
+    cycle: bool
+    position: int = 0
+
+    def next(self) -> int | None:
+        """The next scripted answer; None: the state answers."""
+        if self.cycle and self.answers:
+            answer = self.answers[self.position % len(self.answers)]
+        elif self.position < len(self.answers):
+            answer = self.answers[self.position]
+        else:
+            return self.after
+        self.position += 1
+        return answer
+
+
+@dataclass(slots=True)
+class Env:
+    """Answers from state in production; from a script where injection is allowed."""
+
+    allow_inject: bool = False
+    """Scripted answers are accepted."""
+    _scripts: dict[str, _Script] = field(default_factory=dict)
+    preempt: Callable[[str], None] = lambda point: None
+    """Called wherever the C code drops a lock or sleeps, with the name of the point."""
+
+    def ask(self, question: str, state: Callable[[], int]) -> int:
+        """Answer a question: from its script if there is one, else from state."""
+        script = self._scripts.get(question)
+        if script is not None and (answer := script.next()) is not None:
+            return answer
+        return state()
+
+    def inject(self, script: Iterable[Answers]) -> None:
+        """Script answers; a question's earlier script is replaced.
+
+        Raises:
+            Refused: The system was not started to allow it.
+        """
+        if not self.allow_inject:
+            raise Refused(Reason.INJECTION_REFUSED, "script", "answers", "a system that was started with injection allowed")
+        for entry in script:
+            after = entry.after if entry.has_after else None
+            self._scripts[entry.question] = _Script(list(entry.answers), after, entry.cycle)

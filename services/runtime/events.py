@@ -1,0 +1,163 @@
+"""Events: fixed-size records of every decision, chained by a hash; all kinds stand here.
+
+A record is 64 bytes, little-endian: time_us int64, sequence uint64, kind uint16, outcome int16, line uint32 (line of
+vm_glue.c, 0 for code around it), subject int64, and four int64 whose meaning the kind names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+RECORD = struct.Struct("<qQHhIqqqqq")
+"""Layout of one record."""
+assert RECORD.size == 64
+
+
+class Event(NamedTuple):
+    """One event, unpacked."""
+
+    time_us: int
+    sequence: int
+    kind: int
+    outcome: int
+    line: int
+    subject: int
+    a: int
+    b: int
+    c: int
+    d: int
+
+
+class Kind(IntEnum):
+    """Kinds of events: (code, C function, line of vm_glue.c, subject, a, b, c, d).
+
+    A kind names the C function that decided; line 0 stands for the kernel around vm_glue.c.
+    """
+
+    function: str
+    line: int
+    fields: tuple[str, ...]
+
+    def __new__(cls, code: int, function: str, line: int, *fields: str) -> Kind:
+        """Attach the C function, its line and the names of the integers."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.function, member.line, member.fields = function, line, fields
+        return member
+
+    # kstack
+    KSTACK_NEW = 1, "vm_thread_new", 380, "tid", "stack", "pages", "kstacks", "ks"
+    KSTACK_CACHE_HIT = 2, "vm_thread_new", 340, "tid", "stack", "pages", "kstacks", "ks"
+    KSTACK_NO_KVA = 3, "vm_thread_new", 374, "tid", "pages"
+    KSTACK_CACHED = 4, "vm_thread_dispose", 451, "tid", "stack", "kstacks"
+    KSTACK_DESTROYED = 5, "vm_thread_stack_dispose", 417, "stack", "pages", "kstacks"
+    KSTACK_LOWMEM = 6, "vm_thread_stack_lowmem", 468, "count", "kstacks"
+    KSTACK_SWAPOUT = 7, "vm_thread_swapout", 549, "tid", "stack", "pages"
+    KSTACK_SWAPIN = 8, "vm_thread_swapin", 604, "tid", "stack", "pages", "page_requests"
+    KSTACK_MAX_USED = 9, "intr_prof_stack_use", 532, "used"
+    # scheduler
+    PROC_FORK = 32, "vm_forkproc", 618, "pid", "parent", "flags", "vmspace"
+    PROC_EXEC = 33, "vm_imgact_map_page", 268, "pid", "vmspace"
+    PROC_EXIT = 34, "vm_waitproc", 673, "pid", "status", "cpu_us"
+    PROC_REAPED = 35, "vm_waitproc", 678, "pid", "parent"
+    SWITCH = 36, "mi_switch", 0, "tid", "budget_us"
+    SLEEP = 37, "sched_sleep", 0, "tid", "priority", "timeout_ticks"
+    WAKEUP = 38, "setrunnable", 0, "tid", "wakeup_swapper"
+    SWAPOUT = 39, "swapout", 1091, "pid", "resident", "swtick"
+    SWAPOUT_BUSY = 40, "swapout", 1071, "pid"
+    SWAPOUT_SKIP = 41, "swapout_procs", 992, "pid", "slptime", "threshold"
+    SWAPOUT_DONE = 42, "swapout_procs", 1004, "action", "swapped_out", "considered"
+    SWAPPER_PICK = 43, "swapper", 784, "pid", "priority", "considered", "second_pid", "second_priority"
+    SWAPPER_SLEEP = 44, "swapper", 799, "timeout_ticks"
+    SWAPPER_WAIT = 45, "swapper", 750, "free_min"
+    FAULTIN = 46, "faultin", 709, "pid", "swtime_ticks"
+    FAULTIN_DONE = 47, "faultin", 720, "pid", "elapsed_us"
+    FORK_WAIT = 48, "vm_forkproc", 650, "pid"
+    SIGNAL = 49, "vm_fault", 0, "pid", "kern_error", "va"
+    KICK_PROC0 = 50, "kick_proc0", 824, "tid"
+    # physmem
+    PAGE_ALLOC_FAILED = 64, "vm_page_alloc", 0, "object", "pindex", "class", "free", "cached"
+    FAULT_ZERO_FILL = 65, "vm_fault", 0, "vmspace", "va", "object", "pindex", "frame"
+    FAULT_COW = 66, "vm_fault", 0, "vmspace", "va", "object", "pindex", "frame"
+    FAULT_MAJOR = 67, "vm_fault", 0, "vmspace", "va", "object", "pindex", "pages"
+    FAULT_MINOR = 68, "vm_fault", 0, "vmspace", "va", "object", "pindex", "frame"
+    FAULT_ERROR = 69, "vm_fault", 0, "vmspace", "va", "kern_error"
+    PAGEOUT_SCAN = 70, "vm_pageout_scan", 0, "pass", "shortage", "freed", "laundered", "deactivated"
+    PAGEOUT_WRITE = 71, "vm_pageout_flush", 0, "object", "pindex", "pages"
+    PAGEOUT_WRITTEN = 72, "vm_pageout_flush", 0, "object", "pindex", "pages", "status"
+    LOWMEM = 73, "vm_pageout_scan", 0, "free"
+    VSLOCK = 74, "vslock", 206, "vmspace", "addr", "len", "error"
+    VSUNLOCK = 75, "vsunlock", 220, "vmspace", "addr", "len"
+    IMGACT_MAP = 76, "vm_imgact_map_page", 276, "object", "pindex", "mapping"
+    IMGACT_UNMAP = 77, "vm_imgact_unmap_page", 288, "mapping"
+    SPACE_FORK = 78, "vmspace_fork", 0, "vmspace", "parent", "entries"
+    SPACE_FREE = 79, "vmspace_free", 0, "vmspace"
+    STACK_PAGES_OUT = 80, "vm_thread_swapout", 560, "object", "pages"
+    STACK_PAGES_IN = 81, "vm_thread_swapin", 604, "object", "pages", "read"
+    MAP_DEACTIVATE = 82, "vm_pageout_map_deactivate_pages", 0, "vmspace", "before", "after"
+    # pager
+    SWAP_WRITE = 96, "swap_pager_putpages", 0, "object", "pindex", "pages", "block"
+    SWAP_READ = 97, "swap_pager_getpages", 0, "object", "pindex", "pages", "block"
+    SWAP_FULL = 98, "swp_pager_getswapspace", 0, "wanted", "avail"
+    SWAP_FREE = 99, "swp_pager_freeswapspace", 0, "object", "pages"
+    VNODE_READ = 100, "vnode_pager_getpages", 0, "file", "pindex", "pages"
+    SWAP_IO_ERROR = 101, "swp_pager_async_iodone", 0, "object", "pindex", "pages", "write"
+
+
+class EventLog:
+    """A service's events: the chain's head, and the last `keep` records for watchers and recordings."""
+
+    def __init__(self, service: str, keep: int = 1 << 20) -> None:
+        self.service = service
+        self.count = 0
+        self.head = hashlib.blake2b(service.encode(), digest_size=32).digest()
+        self._keep = keep
+        self._pending: list[bytes] = []
+        self._records = bytearray()
+        self._first = 0
+
+    def add(
+        self, now_us: int, kind: Kind, subject: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, outcome: int = 0
+    ) -> None:
+        """Record one event at virtual time `now_us`."""
+        record = RECORD.pack(
+            now_us, self.count, kind, outcome, kind.line, _signed(subject), _signed(a), _signed(b), _signed(c), _signed(d)
+        )
+        self.count += 1
+        self._pending.append(record)
+        if len(self._pending) >= 4096:
+            self.flush()
+
+    def flush(self) -> None:
+        """Chain what was recorded since the last flush, record by record."""
+        head = self.head
+        for record in self._pending:
+            head = hashlib.blake2b(head + record, digest_size=32).digest()
+        self.head = head
+        self._records += b"".join(self._pending)
+        self._pending.clear()
+        excess = len(self._records) // RECORD.size - self._keep
+        if excess > self._keep // 4:
+            del self._records[: excess * RECORD.size]
+            self._first += excess
+
+    def since(self, sequence: int, limit: int) -> tuple[int, bytes]:
+        """First sequence number and records from `sequence` on, at most `limit`; what the cap dropped is missing."""
+        self.flush()
+        first = max(sequence, self._first)
+        start = (first - self._first) * RECORD.size
+        return first, bytes(self._records[start : start + limit * RECORD.size])
+
+
+def unpack(records: bytes) -> list[Event]:
+    """Unpack consecutive records."""
+    return [Event(*fields) for fields in RECORD.iter_unpack(records)]
+
+
+def _signed(value: int) -> int:
+    """The int64 with the bits of a uint64."""
+    value = int(value) & 0xFFFFFFFFFFFFFFFF
+    return value - (1 << 64) if value >> 63 else value
