@@ -1,0 +1,22 @@
+"""Plain models of vm_glue.c, written straight from the C: the oracle for the cores."""
+
+from __future__ import annotations
+
+from naive.access import Access
+from naive.forking import Forking
+from naive.imgact import Image
+from naive.stack_usage import StackUsage
+from naive.words import Json, play
+
+MODELS = {
+    "D_access_and_wiring": Access,
+    "F_imgact_and_icache": Image,
+    "G_fork_and_wait": Forking,
+    "H_stack_usage": StackUsage,
+}
+"""The model of each family."""
+
+
+def answer(case: Json) -> Json:
+    """What a case's model answers: the `then` of the case."""
+    return play(MODELS[case["family"]](case["given"]), case["when"])
