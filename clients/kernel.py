@@ -2,14 +2,101 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.ports.kstack import KstackPort
 from services.ports.pager import PagerPort
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import SchedulerPort
-from services.runtime.binding import connect, local
 from services.runtime.context import Context
 from services.runtime.counters import CounterBoard, MemoryBoard
+
+SERVICES = ("pager", "physmem", "kstack", "scheduler")
+"""The services, from the bottom up."""
+
+
+@dataclass(slots=True)
+class Kernel:
+    """The four services as one caller sees them.
+
+    Attributes:
+        ctx: The caller's context: its clock goes with every call, up-calls arrive in it.
+        board: Where the services' counters are read.
+        wiring: `local` or `grpc`.
+    """
+
+    ctx: Context
+    pager: PagerPort
+    physmem: PhysmemPort
+    kstack: KstackPort
+    scheduler: SchedulerPort
+    board: CounterBoard
+    wiring: str
+    _describe: Callable[[], list[dict[str, Any]]]
+    _closers: list[Callable[[], None]] = field(default_factory=list)
+
+    def ports(self) -> dict[str, PagerPort | PhysmemPort | KstackPort | SchedulerPort]:
+        """The ports by service name, from the bottom up."""
+        return {"pager": self.pager, "physmem": self.physmem, "kstack": self.kstack, "scheduler": self.scheduler}
+
+    def calls(self) -> int:
+        """Calls made through these ports."""
+        return self.ctx.calls
+
+    def service_rows(self) -> list[dict[str, Any]]:
+        """A row for each service: name, pid, address and pss_bytes (proportional set size; 0: not known)."""
+        return self._describe()
+
+    def close(self) -> None:
+        """Give back what the kernel holds: cores or channels, and the board."""
+        while self._closers:
+            self._closers.pop()()
+        self.board.close()
+
+
+def local_kernel(allow_inject: bool = False) -> Kernel:
+    """Compose the four cores in this process.
+
+    Args:
+        allow_inject: A boot may allow scripted answers.
+    """
+    from services.compose import compose_local  # the cores and their compiler are needed for this wiring alone
+
+    ctx, board = Context("orchestrator"), MemoryBoard()
+    system = compose_local(ctx, board, allow_inject)
+    return Kernel(
+        ctx=ctx,
+        pager=system.pager,
+        physmem=system.physmem,
+        kstack=system.kstack,
+        scheduler=system.scheduler,
+        board=board,
+        wiring="local",
+        _describe=_local_rows,
+        _closers=[system.close],
+    )
+
+
+def pss_bytes(pid: int) -> int:
+    """Proportional set size of a process in bytes; 0 where the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
+            for line in rollup:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return 0
+    return 0
+
+
+def _local_rows() -> list[dict[str, Any]]:
+    """All services live in this process: its size stands in the first row, so that the rows' sum is right."""
+    pid = os.getpid()
+    sizes = (pss_bytes(pid), 0, 0, 0)
+    return [
+        {"name": name, "pid": pid, "address": "in this process", "pss_bytes": size}
+        for name, size in zip(SERVICES, sizes, strict=True)
+    ]

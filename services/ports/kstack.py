@@ -270,3 +270,7 @@ class KstackPort(Protocol):
     def counters(self) -> CounterValues:
         """The service's own counters."""
         ...
+
+
+READS = frozenset({"check", "counters", "digest", "events", "stack_states", "sysctl_get"})
+"""Methods that only read state: they need no clock, and are answered also after a panic."""

@@ -299,3 +299,7 @@ class PagerPort(Protocol):
     def counters(self) -> CounterValues:
         """The service's own counters."""
         ...
+
+
+READS = frozenset({"check", "counters", "digest", "events", "peek", "swap_status", "sysctl_get", "vm_pager_has_page"})
+"""Methods that only read state: they need no clock, and are answered also after a panic."""

@@ -643,3 +643,22 @@ class PhysmemPort(Protocol):
     def counters(self) -> CounterValues:
         """The service's own counters."""
         ...
+
+
+READS = frozenset(
+    {
+        "check",
+        "counters",
+        "digest",
+        "events",
+        "kernacc",
+        "kmem_read",
+        "object_pages",
+        "sysctl_get",
+        "useracc",
+        "vmspace_info",
+        "vmspace_stamps",
+        "wired_ranges",
+    }
+)
+"""Methods that only read state: they need no clock, and are answered also after a panic."""

@@ -318,3 +318,7 @@ class SchedulerPort(Protocol):
     def counters(self) -> CounterValues:
         """The service's own counters."""
         ...
+
+
+READS = frozenset({"check", "counters", "digest", "events", "processes", "stats", "sysctl_get"})
+"""Methods that only read state: they need no clock, and are answered also after a panic."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from services.ports.common import IoStart, Upcalls
+from services.ports.common import CounterValues, EventChunk, IoStart, Upcalls
 from services.runtime.env import Env
 from services.runtime.events import EventLog, Kind
+
+
+def _unbound(service: str, names: Sequence[str]) -> dict[str, int]:
+    raise LookupError(f"no port of {service} is bound to this context; {list(names)} cannot be read")
 
 
 @dataclass(slots=True)
@@ -19,6 +24,14 @@ class Context:
         ticks: The kernel's `ticks`, a wrapping C int.
         inject_permitted: The process was started so that a boot may allow scripted answers.
         counters: The service's own counters by sysctl name; every write is published before the call is answered.
+        read_counters: Counters of a service below, by its name and theirs; one that was never counted is 0. Set by
+            the binding.
+        booted: The service was booted; kept by the binding.
+        stopped: Why mutating calls are refused since a panic; empty: they are not. Kept by the binding.
+        sequence: Publications of counters so far. Kept by the binding.
+        seen: Last publication that this caller has heard of, by service. Kept by the binding.
+        boot_ids: Process incarnation that answered this caller, by service. Kept by the binding.
+        calls: Calls that this caller made. Kept by the binding.
     """
 
     service: str
@@ -29,14 +42,19 @@ class Context:
     env: Env = field(default_factory=Env)
     upcalls: Upcalls = field(default_factory=Upcalls)
     counters: dict[str, int] = field(default_factory=dict)
+    read_counters: Callable[[str, Sequence[str]], dict[str, int]] = _unbound
+    booted: bool = False
+    stopped: str = ""
+    sequence: int = 0
+    seen: dict[str, int] = field(default_factory=dict)
+    boot_ids: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
     log: EventLog = field(init=False)
 
     def __post_init__(self) -> None:
         self.log = EventLog(self.service)
 
-    def event(
-        self, kind: Kind, subject: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, outcome: int = 0
-    ) -> None:
+    def event(self, kind: Kind, subject: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, outcome: int = 0) -> None:
         """Record an event at the call's time."""
         self.log.add(self.now_us, kind, subject, a, b, c, d, outcome)
 
@@ -57,10 +75,23 @@ class Context:
         taken, self.upcalls = self.upcalls, Upcalls()
         return taken
 
+    def counter_values(self) -> CounterValues:
+        """The service's own counters, sorted by name: the answer of every port's `counters`."""
+        names = sorted(self.counters)
+        return CounterValues(names, [self.counters[name] for name in names], self.sequence)
+
+    def event_chunk(self, since: int, limit: int) -> EventChunk:
+        """Recorded events from a sequence number on: the answer of every port's `events`."""
+        first, records = self.log.since(since, limit)
+        return EventChunk(records, first, self.log.count)
+
     def reboot(self, hz: int, ticks: int, allow_inject: bool) -> None:
         """Forget everything from before a boot."""
         self.hz, self.ticks, self.now_us = hz, ticks, 0
         self.env = Env(allow_inject=allow_inject and self.inject_permitted)
         self.upcalls = Upcalls()
         self.counters.clear()
+        self.stopped = ""
+        self.seen.clear()
+        self.boot_ids.clear()
         self.log = EventLog(self.service)

@@ -54,7 +54,9 @@ class Env:
             Refused: The system was not started to allow it.
         """
         if not self.allow_inject:
-            raise Refused(Reason.INJECTION_REFUSED, "script", "answers", "a system that was started with injection allowed")
+            raise Refused(
+                Reason.INJECTION_REFUSED, "script", "answers", "a system that was started with injection allowed"
+            )
         for entry in script:
             after = entry.after if entry.has_after else None
             self._scripts[entry.question] = _Script(list(entry.answers), after, entry.cycle)
