@@ -125,7 +125,7 @@ def _processes(report: Report) -> str:
     rows: list[Report] = report["processes"]
     end = max(1, round(report["virtual_seconds"] * 1e6))
     body = "".join(_process(row, end) for row in rows[:_PROCESS_ROWS_MAX])
-    detail = f"{len(rows):,} processes" + (
+    detail = f"{len(rows):,} processes; those that were swapped out stand out" + (
         f", the first {_PROCESS_ROWS_MAX} are shown" if len(rows) > _PROCESS_ROWS_MAX else ""
     )
     heads = ("pid", "name", "life", "minor", "major", "swaps", "cpu", "asleep", "end")
@@ -174,21 +174,20 @@ def _services(report: Report) -> str:
 
 def _integrity(report: Report) -> str:
     integrity = report["integrity"]
-    agree = report["counters_agree"]
+    checks, agree = report["checks"], report["counters_agree"]
+    compared = f"{integrity['pages_checked']:,} pages compared, {integrity['mismatches']:,} mismatches"
     lines = (
+        ("bad" if integrity["mismatches"] else "ok", compared),
         (
-            not integrity["mismatches"],
-            f"{integrity['pages_checked']:,} pages compared, {integrity['mismatches']:,} mismatches",
+            "ok" if agree else "bad",
+            "counters agree with every service's" if agree else f"counters differ: {_differ(report)}",
         ),
-        (agree, "Redis agrees with every service's counters" if agree else "counters differ: " + _differ(report)),
         (
-            True,
-            f"{report['checks']:,} times all invariants were verified"
-            if report["checks"]
-            else "run with --check to verify invariants after every batch",
+            "ok" if checks else "",
+            f"all invariants verified {checks:,} times" if checks else "invariants: verified with --check",
         ),
     )
-    items = "".join(f"<li class='{'ok' if good else 'bad'}'>{html.escape(text)}</li>" for good, text in lines)
+    items = "".join(f"<li class='{kind}'>{html.escape(text)}</li>" for kind, text in lines)
     first = "".join(f"<li class='bad'>{html.escape(text)}</li>" for text in integrity["first"][:10])
     return _card("Integrity", "contents of pages and counters", f"<ul class='checks'>{items}{first}</ul>")
 

@@ -9,7 +9,7 @@ from report_sample import sample_report
 from clients.charts import Chart, Rule, Series, Spread, duration, short, spread_chart, ticks
 from clients.report_html import render
 
-VOID = {"meta", "line", "circle", "path", "rect"}
+VOID = {"meta"}
 
 
 class Balance(HTMLParser):
@@ -22,13 +22,15 @@ class Balance(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href") and value]
-        if tag not in VOID:
-            self.open.append(tag)
+        self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        assert tag in VOID
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
 
     def handle_endtag(self, tag):
+        while self.open[-1] in VOID:
+            self.open.pop()
         assert self.open.pop() == tag
 
 
