@@ -98,6 +98,7 @@ class Orchestrator:
                 seed=machine.seed,
                 stack_swap=machine.stack_swap,
                 page_count=pages,
+                page_size=hardware.page_size,
                 **common,
             )
         )

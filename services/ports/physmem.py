@@ -120,6 +120,8 @@ class SpaceInfo:
     """vm_refcnt."""
     resident: U32 = 0
     """vmspace_resident_count, in pages."""
+    swap_count: U32 = 0
+    """vmspace_swap_count: estimate of the pages in swap, for the choice of an out-of-memory victim."""
     entries: U32 = 0
     """Map entries."""
     size_pages: U64 = 0

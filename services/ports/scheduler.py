@@ -160,6 +160,8 @@ class SchedulerBoot:
     """kernel.stack_swap: False leaves kernel stacks in memory when a process goes out."""
     page_count: U32 = 0
     """v_page_count of the machine."""
+    page_size: U32 = 4096
+    """Bytes of a page of the architecture."""
     allow_inject: bool = False
     """Scripted answers are accepted."""
 
