@@ -1,0 +1,1 @@
+"""What the kernel does not own: memory, MMU, disk, processor, clock, architectures."""

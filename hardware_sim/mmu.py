@@ -1,0 +1,374 @@
+"""The MMU: four-level page tables, a TLB tagged by address space, and reverse mappings.
+
+Tables hold 512 entries in the format of amd64. They live in a pool beside the simulated memory (a deviation: the kernel
+keeps them in page frames). An entry's number in the pool, table * 512 + index, is its *slot*; the mappings of a frame
+are a list threaded through slots. Addresses are page numbers of 36 bits: the canonical address without its sign.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+PG_V = 0x1
+"""The entry is valid: it may be read."""
+PG_RW = 0x2
+"""It may be written."""
+PG_A = 0x20
+"""Accessed."""
+PG_M = 0x40
+"""Modified."""
+PG_G = 0x100
+"""Global: a kernel mapping."""
+PG_W = 0x200
+"""Wired."""
+PG_MANAGED = 0x400
+"""The mapping is on its frame's list."""
+PG_X = 0x800
+"""It may be executed (amd64 has the inverse, PG_NX, in bit 63)."""
+PTE_FRAME_SHIFT = 12
+"""The frame number stands above the flags."""
+
+VPN_BITS = 36
+SPACES_MAX = 1 << 24
+"""Address spaces that a TLB tag and a page stamp can name."""
+
+SPACE, BASE, PARENT, LIVE = 0, 1, 2, 3
+"""Columns of `meta`: address space and first page of a table, slot that points to it (0: a root), valid entries."""
+_FREE_HEAD, _FREE_COUNT = 0, 1
+_LEVELS = 4
+TLB_ENTRIES = 1024
+TLB_SPACE_SHIFT = 39
+"""A TLB tag is space << 39 | vpn << 3 | kinds of access that are allowed without a walk."""
+TLB_HASH = 0x9E37
+"""Spreads the same page of several address spaces over the TLB."""
+
+OP_REMOVE, OP_REMOVE_WRITE, OP_CLEAR_ACCESSED, OP_CLEAR_MODIFIED, OP_QUERY = range(5)
+"""What `frame_op` does to every mapping of a frame."""
+
+_ARRAYS = "uint64[::1], int32[:, ::1], int64[:, ::1], int32[::1], uint64[:, ::1], int64[:, ::1], int64[::1]"
+"""tables, links, meta, pv_head, tlb, spaces, pool: what every compiled function gets."""
+
+
+class MmuState(NamedTuple):
+    """All state of an MMU, as the compiled functions take it."""
+
+    tables: NDArray[np.uint64]
+    """Page table entries of all tables."""
+    links: NDArray[np.int32]
+    """Next and previous mapping of the same frame, by slot."""
+    meta: NDArray[np.int64]
+    """One row per table: see SPACE, BASE, PARENT, LIVE."""
+    pv_head: NDArray[np.int32]
+    """First mapping of each frame, 0: none."""
+    tlb: NDArray[np.uint64]
+    """Tag and frame of each entry of the direct-mapped TLB."""
+    spaces: NDArray[np.int64]
+    """Root table (0: none), resident pages and wired pages of each address space."""
+    pool: NDArray[np.int64]
+    """Head of the list of free tables and their number."""
+
+
+@njit("int64(uint64[::1], int64, int64)", cache=True, inline="always")
+def _find(tables, root, vpn):  # type: ignore[no-untyped-def]
+    """Slot of the entry of a page, or 0 if a table is missing."""
+    table = root
+    for level in (27, 18, 9):
+        entry = tables[(table << 9) | ((vpn >> level) & 511)]
+        if entry == 0:
+            return 0
+        table = np.int64(entry >> np.uint64(12))
+    return (table << 9) | (vpn & 511)
+
+
+@njit(f"int64(int64, int64, {_ARRAYS})", cache=True)
+def _find_or_build(space, vpn, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+    """Slot of the entry of a page; missing tables are taken from the pool, which must hold enough."""
+    table = spaces[space, 0]
+    for level in (27, 18, 9):
+        slot = (table << 9) | ((vpn >> level) & 511)
+        if tables[slot] == 0:
+            child = pool[_FREE_HEAD]
+            pool[_FREE_HEAD] = meta[child, PARENT]
+            pool[_FREE_COUNT] -= 1
+            meta[child, SPACE] = space
+            meta[child, BASE] = (vpn >> level) << level
+            meta[child, PARENT] = slot
+            meta[child, LIVE] = 0
+            meta[table, LIVE] += 1
+            tables[slot] = (np.uint64(child) << np.uint64(12)) | np.uint64(PG_V)
+        table = np.int64(tables[slot] >> np.uint64(12))
+    return (table << 9) | (vpn & 511)
+
+
+@njit("void(int64, int64, uint64[:, ::1])", cache=True)
+def _shoot_down(space, vpn, tlb):  # type: ignore[no-untyped-def]
+    """Drop a page from the TLB."""
+    entry = (vpn ^ (space * TLB_HASH)) & (len(tlb) - 1)
+    if tlb[entry, 0] >> np.uint64(3) == np.uint64((space << VPN_BITS) | vpn):
+        tlb[entry, 0] = 0
+
+
+@njit(f"uint64(int64, {_ARRAYS})", cache=True)
+def _clear_slot(slot, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+    """Make a valid entry invalid, keep the lists, counts and TLB right; the entry as it was. Tables stay."""
+    pte = tables[slot]
+    tables[slot] = 0
+    table = slot >> 9
+    space = meta[table, SPACE]
+    meta[table, LIVE] -= 1
+    if pte & np.uint64(PG_MANAGED):
+        after, before = links[slot, 0], links[slot, 1]
+        if before:
+            links[before, 0] = after
+        else:
+            pv_head[np.int64(pte >> np.uint64(12))] = after
+        if after:
+            links[after, 1] = before
+        spaces[space, 1] -= 1
+    if pte & np.uint64(PG_W):
+        spaces[space, 2] -= 1
+    _shoot_down(space, meta[table, BASE] + (slot & 511), tlb)
+    return pte
+
+
+@njit(f"void(int64, {_ARRAYS})", cache=True)
+def _free_empty(table, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+    """Give an empty table back, and its parents that it leaves empty; roots stay."""
+    while meta[table, LIVE] == 0 and meta[table, PARENT] != 0:
+        slot = meta[table, PARENT]
+        tables[slot] = 0
+        meta[table, PARENT] = pool[_FREE_HEAD]
+        pool[_FREE_HEAD] = table
+        pool[_FREE_COUNT] += 1
+        table = slot >> 9
+        meta[table, LIVE] -= 1
+
+
+@njit(f"uint64(int64, int64, uint64, {_ARRAYS})", cache=True)
+def _enter(space, vpn, pte, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+    """Set an entry; returns the one that it replaces (0: none)."""
+    slot = _find_or_build(space, vpn, tables, links, meta, pv_head, tlb, spaces, pool)
+    old = np.uint64(0)
+    if tables[slot] != 0:
+        old = _clear_slot(slot, tables, links, meta, pv_head, tlb, spaces, pool)
+    tables[slot] = pte
+    meta[slot >> 9, LIVE] += 1
+    if pte & np.uint64(PG_MANAGED):
+        frame = np.int64(pte >> np.uint64(12))
+        head = pv_head[frame]
+        links[slot, 0], links[slot, 1] = head, 0
+        if head:
+            links[head, 1] = slot
+        pv_head[frame] = slot
+        spaces[space, 1] += 1
+    if pte & np.uint64(PG_W):
+        spaces[space, 2] += 1
+    return old
+
+
+@njit(f"int64(int64, int64, int64, uint64, int64, uint64[::1], {_ARRAYS})", cache=True)
+def _range(space, start, end, clear, limit, out, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+    """Clear bits of all valid entries of [start, end); clearing PG_V removes the entry.
+
+    `out` gets the entries as they were, `out[0]` their number; stops when it is full. Returns the page to go on at.
+    """
+    root = spaces[space, 0]
+    found = 0
+    vpn = start
+    while vpn < end and found < limit:
+        table = root
+        level = 27
+        while level > 0:
+            entry = tables[(table << 9) | ((vpn >> level) & 511)]
+            if entry == 0:
+                break
+            table = np.int64(entry >> np.uint64(12))
+            level -= 9
+        if level > 0:
+            vpn = ((vpn >> level) + 1) << level
+            continue
+        last = min(end, (vpn | 511) + 1)
+        while vpn < last and found < limit and meta[table, LIVE] > 0:
+            slot = (table << 9) | (vpn & 511)
+            pte = tables[slot]
+            if pte:
+                found += 1
+                out[found] = pte
+                if clear & np.uint64(PG_V):
+                    _clear_slot(slot, tables, links, meta, pv_head, tlb, spaces, pool)
+                elif pte & clear:
+                    tables[slot] = pte & ~clear
+                    if pte & clear & np.uint64(PG_W):
+                        spaces[space, 2] -= 1
+                    _shoot_down(space, vpn, tlb)
+            vpn += 1
+        if meta[table, LIVE] == 0:
+            vpn = last
+            _free_empty(table, tables, links, meta, pv_head, tlb, spaces, pool)
+    out[0] = found
+    return vpn
+
+
+@njit(f"Tuple((uint64, int64))(int64, int64, {_ARRAYS})", cache=True)
+def frame_op(frame, op, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+    """Do something to every mapping of a frame.
+
+    Returns:
+        The OR of the entries as they were, and how many of them had PG_A.
+    """
+    seen, accessed = np.uint64(0), 0
+    clear = np.uint64(0)
+    if op == OP_REMOVE_WRITE:
+        clear = np.uint64(PG_RW | PG_M)
+    elif op == OP_CLEAR_ACCESSED:
+        clear = np.uint64(PG_A)
+    elif op == OP_CLEAR_MODIFIED:
+        clear = np.uint64(PG_M)
+    slot = np.int64(pv_head[frame])
+    while slot:
+        after = np.int64(links[slot, 0])
+        pte = tables[slot]
+        seen |= pte
+        if pte & np.uint64(PG_A):
+            accessed += 1
+        table = slot >> 9
+        if op == OP_REMOVE:
+            _clear_slot(slot, tables, links, meta, pv_head, tlb, spaces, pool)
+            _free_empty(table, tables, links, meta, pv_head, tlb, spaces, pool)
+        elif pte & clear:
+            tables[slot] = pte & ~clear
+            _shoot_down(meta[table, SPACE], meta[table, BASE] + (slot & 511), tlb)
+        slot = after
+    return seen, accessed
+
+
+class Mmu:
+    """Page tables of all address spaces; address space 0 is the kernel's and always exists.
+
+    Attributes:
+        state: The arrays; replaced when the pool grows, so never keep them across a call that may map a page.
+    """
+
+    def __init__(self, frames: int, tables: int = 64, tlb_entries: int = TLB_ENTRIES) -> None:
+        self.state = MmuState(
+            tables=np.zeros(512, np.uint64),
+            links=np.zeros((512, 2), np.int32),
+            meta=np.zeros((1, 4), np.int64),
+            pv_head=np.zeros(frames, np.int32),
+            tlb=np.zeros((tlb_entries, 2), np.uint64),
+            spaces=np.zeros((64, 3), np.int64),
+            pool=np.zeros(2, np.int64),
+        )
+        self._scratch = np.zeros(4097, np.uint64)
+        self._grow(tables)
+        self.create(0)
+
+    def create(self, space: int) -> None:
+        """pmap_pinit: an empty address space.
+
+        Raises:
+            ValueError: It exists, or its id does not fit a TLB tag.
+        """
+        if not 0 <= space < SPACES_MAX:
+            raise ValueError(f"address space {space}: expected 0 to {SPACES_MAX - 1}")
+        if space >= len(self.state.spaces):
+            rows = max(2 * len(self.state.spaces), space + 1)
+            spaces = np.zeros((rows, 3), np.int64)
+            spaces[: len(self.state.spaces)] = self.state.spaces
+            self.state = self.state._replace(spaces=spaces)
+        if self.state.spaces[space, 0]:
+            raise ValueError(f"address space {space} exists")
+        self._reserve()
+        root = int(self.state.pool[_FREE_HEAD])
+        self.state.pool[_FREE_HEAD] = self.state.meta[root, PARENT]
+        self.state.pool[_FREE_COUNT] -= 1
+        self.state.meta[root] = (space, 0, 0, 0)
+        self.state.spaces[space] = (root, 0, 0)
+
+    def destroy(self, space: int) -> None:
+        """pmap_release: give the root table back.
+
+        Raises:
+            ValueError: Pages are still mapped.
+        """
+        root = int(self.state.spaces[space, 0])
+        if root == 0 or self.state.meta[root, LIVE]:
+            raise ValueError(f"address space {space} still maps pages, or does not exist")
+        self.state.spaces[space] = 0
+        self.state.meta[root, PARENT] = self.state.pool[_FREE_HEAD]
+        self.state.pool[_FREE_HEAD] = root
+        self.state.pool[_FREE_COUNT] += 1
+
+    def root(self, space: int) -> int:
+        """Root table of an address space."""
+        return int(self.state.spaces[space, 0])
+
+    def resident(self, space: int) -> int:
+        """Managed mappings of an address space, in pages."""
+        return int(self.state.spaces[space, 1])
+
+    def wired(self, space: int) -> int:
+        """Wired mappings of an address space, in pages."""
+        return int(self.state.spaces[space, 2])
+
+    def pte(self, space: int, vpn: int) -> int:
+        """Entry of a page; 0: not mapped."""
+        slot = _find(self.state.tables, self.state.spaces[space, 0], vpn)
+        return int(self.state.tables[slot]) if slot else 0
+
+    def enter(self, space: int, vpn: int, pte: int) -> int:
+        """Set the entry of a page; returns the entry that it replaces, 0 for none."""
+        if self.state.pool[_FREE_COUNT] < _LEVELS:
+            self._grow(len(self.state.meta))
+        return int(_enter(space, vpn, pte, *self.state))
+
+    def clear_range(self, space: int, start: int, end: int, bits: int) -> NDArray[np.uint64]:
+        """Clear bits of all entries of pages [start, end); PG_V removes them.
+
+        Returns:
+            The valid entries of the range as they were, in address order.
+        """
+        parts = []
+        limit = len(self._scratch) - 1
+        while start < end:
+            start = _range(space, start, end, bits, limit, self._scratch, *self.state)
+            parts.append(self._scratch[1 : 1 + int(self._scratch[0])].copy())
+        return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+    def frame_op(self, frame: int, op: int) -> tuple[int, int]:
+        """Do `op` to every mapping of a frame; see the compiled function."""
+        seen, accessed = frame_op(frame, op, *self.state)
+        return int(seen), int(accessed)
+
+    def mappings(self, frame: int) -> list[tuple[int, int]]:
+        """Address space and page of each managed mapping of a frame, the newest first."""
+        found, slot = [], int(self.state.pv_head[frame])
+        while slot:
+            space, base = (int(self.state.meta[slot >> 9, column]) for column in (SPACE, BASE))
+            found.append((space, base + (slot & 511)))
+            slot = int(self.state.links[slot, 0])
+        return found
+
+    def _reserve(self) -> None:
+        if self.state.pool[_FREE_COUNT] < _LEVELS:
+            self._grow(len(self.state.meta))
+
+    def _grow(self, tables: int) -> None:
+        """Add tables to the pool."""
+        state, have = self.state, len(self.state.meta)
+        total = have + tables
+        grown = state._replace(
+            tables=np.zeros(total * 512, np.uint64),
+            links=np.zeros((total * 512, 2), np.int32),
+            meta=np.zeros((total, 4), np.int64),
+        )
+        grown.tables[: have * 512], grown.links[: have * 512], grown.meta[:have] = state.tables, state.links, state.meta
+        grown.meta[have:, PARENT] = np.arange(have + 1, total + 1)
+        grown.meta[total - 1, PARENT] = state.pool[_FREE_HEAD]
+        grown.pool[_FREE_HEAD] = have
+        grown.pool[_FREE_COUNT] += tables
+        self.state = grown
