@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,69 @@ from clients.orchestrator import Orchestrator
 from services.ports.scheduler import ProcessRow, SchedulerStats
 
 _METER = "vm.stats.vm."
-SERIES = ("t_us", "free", "active", "inactive", "wired", "swap_used", "in_memory", "swapped")
+_QUEUES = {"free": "v_free_count", "active": "v_active_count", "inactive": "v_inactive_count", "wired": "v_wire_count"}
+_SAMPLED = [_METER + name for name in (*_QUEUES.values(), "v_vm_faults", "v_io_faults")]
+SERIES = ("t_us", *_QUEUES, "swap_used", "in_memory", "swapped")
 """Series that are sampled during a run."""
+
+
+class Ending(Enum):
+    """Why a report was made."""
+
+    COMPLETE = "complete"
+    """Every program has ended."""
+    PAUSED = "paused"
+    """The run can go on."""
+    INTERRUPTED = "interrupted"
+    """The user ended it."""
+    DEADLOCK = "deadlock"
+    """Processes are left that nothing can ever wake."""
+    PANIC = "panic"
+    """The C code panicked."""
+    INVARIANT = "invariant"
+    """`--check` found the state inconsistent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Where the machine is: pages by queue, swap, processes."""
+
+    t_us: int = 0
+    """Virtual time, in microseconds."""
+    free: int = 0
+    """Free pages."""
+    active: int = 0
+    """Pages on the active queue."""
+    inactive: int = 0
+    """Pages on the inactive queue."""
+    wired: int = 0
+    """Wired pages."""
+    swap_used: int = 0
+    """Pages of swap in use."""
+    in_memory: int = 0
+    """Living processes in memory."""
+    swapped: int = 0
+    """Living processes that are swapped out."""
+    minor: int = 0
+    """Faults without the pager so far."""
+    major: int = 0
+    """Faults with a pager read so far."""
+
+
+def take_sample(kernel: Kernel, now_us: int) -> Sample:
+    """Ask board and services where the machine is; changes nothing in it."""
+    counters = kernel.board.read(_SAMPLED) or counters_of(kernel, "physmem")
+    status, table = kernel.pager.swap_status(), kernel.scheduler.processes()
+    major = counters.get(_METER + "v_io_faults", 0)
+    return Sample(
+        t_us=now_us,
+        **{queue: counters.get(_METER + name, 0) for queue, name in _QUEUES.items()},
+        swap_used=status.used,
+        in_memory=table.running,
+        swapped=table.swapped,
+        minor=counters.get(_METER + "v_vm_faults", 0) - major,
+        major=major,
+    )
 
 
 @dataclass(slots=True)
@@ -23,21 +86,31 @@ class Samples:
 
     limit: int = 512
     series: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in SERIES})
+    last: Sample = field(default_factory=Sample)
+    """The newest sample, kept in the series or not."""
     _stride: int = 1
     _seen: int = 0
 
-    def take(self, kernel: Kernel, now_us: int) -> None:
-        """Sample pages, swap and processes now."""
+    def add(self, sample: Sample) -> None:
+        """Take a sample into the series, or leave it out if they are thinned."""
+        self.last = sample
+        if self._seen % self._stride == 0:
+            self._append(sample)
         self._seen += 1
-        if self._seen % self._stride:
-            return
-        counters = counters_of(kernel, "physmem")
-        status, table = kernel.pager.swap_status(), kernel.scheduler.processes()
-        pages = (counters.get(f"{_METER}v_{name}_count", 0) for name in ("free", "active", "inactive", "wire"))
-        for name, value in zip(SERIES, (now_us, *pages, status.used, table.running, table.swapped), strict=True):
-            self.series[name].append(value)
+
+    def close(self, sample: Sample) -> None:
+        """The last sample of a run; always kept, so that the series reach its end."""
+        self.last = sample
+        times = self.series["t_us"]
+        if not times or times[-1] < sample.t_us:
+            self._append(sample)
+
+    def _append(self, sample: Sample) -> None:
+        values = asdict(sample)
+        for name in SERIES:
+            self.series[name].append(values[name])
         if len(self.series["t_us"]) > self.limit:
-            self.series = {name: values[::2] for name, values in self.series.items()}
+            self.series = {name: kept[::2] for name, kept in self.series.items()}
             self._stride *= 2
 
 
@@ -56,47 +129,69 @@ def event_hash(kernel: Kernel) -> str:
     return total.hexdigest()
 
 
-def build_report(run: Orchestrator, samples: Samples, wall_seconds: float, complete: bool) -> dict[str, Any]:
-    """Collect the report (docs/report.md) from the services, Redis and the orchestrator."""
-    kernel, workload = run.kernel, run.workload
-    own = {service: counters_of(kernel, service) for service in kernel.ports()}
-    merged = {name: value for counters in own.values() for name, value in counters.items()}
-    shared = kernel.board.read(sorted(merged)) or {}
-    differ = {name: [shared.get(name), value] for name, value in merged.items() if shared.get(name) != value}
+def build_report(
+    run: Orchestrator, samples: Samples, wall_seconds: float, ending: Ending, detail: str = ""
+) -> dict[str, Any]:
+    """Collect the report (docs/report.md) from the services, Redis and the orchestrator.
+
+    Args:
+        run: The orchestrator, after its last step.
+        samples: Series taken on the way.
+        wall_seconds: Time that the run took, start-up not included.
+        ending: Why it ended.
+        detail: One sentence about it.
+    """
+    kernel, machine = run.kernel, run.workload.machine
+    merged = {name: value for service in kernel.ports() for name, value in counters_of(kernel, service).items()}
     stats = kernel.scheduler.stats()
     return {
-        "workload": workload.name,
-        "kernel": workload.machine.kernel_version,
-        "seed": workload.machine.seed,
+        "workload": run.workload.name,
+        "kernel": machine.kernel_version,
+        "seed": machine.seed,
         "wiring": kernel.wiring,
-        "complete": complete,
+        "complete": ending is Ending.COMPLETE,
+        "end": ending.value,
+        "end_detail": detail,
         "event_hash": event_hash(kernel),
         "virtual_seconds": stats.now_us / 1e6,
         "wall_seconds": round(wall_seconds, 3),
-        "references": run.tally.references,
-        "run_records": run.tally.run_records,
-        "references_per_second": round(run.tally.references / wall_seconds) if wall_seconds > 0 else 0,
-        "dispatches": run.tally.dispatches,
-        "rpcs": kernel.calls(),
+        **_tally(run, wall_seconds),
         **_paging(merged, stats),
-        "integrity": {
-            "pages_checked": run.shadow.pages_checked,
-            "mismatches": run.shadow.mismatch_count,
-            "first": [str(mismatch) for mismatch in run.shadow.mismatches],
-            "torn": run.tally.torn,
-        },
         "latency_us": _latencies(stats),
         "processes": [_process(row) for row in kernel.scheduler.processes().processes],
         "services": kernel.service_rows(),
-        "counters": dict(sorted(shared.items())),
-        "counters_agree": not differ,
-        "counters_differ": differ,
+        **_counters(kernel, merged),
         "samples": samples.series,
-        "checks": run.tally.checks,
     }
 
 
-def _paging(counters: dict[str, int], stats: SchedulerStats) -> dict[str, Any]:
+def _tally(run: Orchestrator, wall_seconds: float) -> dict[str, Any]:
+    """What the orchestrator counted and compared by itself."""
+    tally, shadow = run.tally, run.shadow
+    return {
+        "references": tally.references,
+        "run_records": tally.run_records,
+        "references_per_second": round(tally.references / wall_seconds) if wall_seconds > 0 else 0,
+        "dispatches": tally.dispatches,
+        "rpcs": run.kernel.calls(),
+        "checks": tally.checks,
+        "integrity": {
+            "pages_checked": shadow.pages_checked,
+            "mismatches": shadow.mismatch_count,
+            "first": [str(mismatch) for mismatch in shadow.mismatches],
+            "torn": tally.torn,
+        },
+    }
+
+
+def _counters(kernel: Kernel, own: Mapping[str, int]) -> dict[str, Any]:
+    """The shared counters, and where they differ from the services' own."""
+    shared = kernel.board.read(sorted(own)) or {}
+    differ = {name: [shared.get(name), value] for name, value in own.items() if shared.get(name) != value}
+    return {"counters": dict(sorted(shared.items())), "counters_agree": not differ, "counters_differ": differ}
+
+
+def _paging(counters: Mapping[str, int], stats: SchedulerStats) -> dict[str, Any]:
     get = counters.get
     major = get(_METER + "v_io_faults", 0)
     return {
@@ -117,9 +212,7 @@ def _paging(counters: dict[str, int], stats: SchedulerStats) -> dict[str, Any]:
 
 
 def _latencies(stats: SchedulerStats) -> dict[str, dict[str, int]]:
-    return {
-        name: _quantiles(getattr(stats, name)) for name in ("wakeup_resident", "wakeup_swapped", "major_fault")
-    }
+    return {name: _quantiles(getattr(stats, name)) for name in ("wakeup_resident", "wakeup_swapped", "major_fault")}
 
 
 def _quantiles(samples: bytes) -> dict[str, int]:
