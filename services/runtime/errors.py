@@ -6,32 +6,34 @@ from enum import Enum
 
 
 class Reason(Enum):
-    """Every reason for which a call is refused; the value is the gRPC status code's name."""
+    """Every reason for which a call is refused; the value is its public text."""
 
-    FIELD_OUT_OF_RANGE = "INVALID_ARGUMENT"
-    """A field holds what its C type cannot, or contradicts another."""
-    UNKNOWN_ID = "NOT_FOUND"
-    """No such process, thread, stack, address space, object or operation."""
-    UNKNOWN_SYSCTL = "NOT_FOUND_SYSCTL"
-    """No such sysctl, or it is read-only."""
-    NOT_BOOTED = "FAILED_PRECONDITION_BOOT"
-    """The service was not booted."""
-    MACHINE_STOPPED = "FAILED_PRECONDITION"
-    """The kernel panicked; the state stays to be inspected."""
-    INJECTION_REFUSED = "PERMISSION_DENIED"
-    """The system was not started to allow scripted answers."""
-    QUOTA = "RESOURCE_EXHAUSTED"
-    """A limit of the service."""
-    UNAVAILABLE = "UNAVAILABLE"
-    """A service below cannot be reached."""
+    FIELD_OUT_OF_RANGE = "a field holds what its C type cannot, or contradicts another"
+    UNKNOWN_ID = "no such process, thread, stack, address space, object or operation"
+    UNKNOWN_SYSCTL = "no such sysctl, or it is read-only"
+    NOT_BOOTED = "the service was not booted"
+    MACHINE_STOPPED = "the machine stopped; its state stays to be inspected"
+    INJECTION_REFUSED = "the system was not started to allow scripted answers"
+    QUOTA = "a limit of the service"
+    UNAVAILABLE = "a service below cannot be reached"
 
     @property
     def status(self) -> str:
         """Name of the gRPC status code."""
-        return {
-            "NOT_FOUND_SYSCTL": "NOT_FOUND",
-            "FAILED_PRECONDITION_BOOT": "FAILED_PRECONDITION",
-        }.get(self.value, self.value)
+        return STATUS[self]
+
+
+STATUS = {
+    Reason.FIELD_OUT_OF_RANGE: "INVALID_ARGUMENT",
+    Reason.UNKNOWN_ID: "NOT_FOUND",
+    Reason.UNKNOWN_SYSCTL: "NOT_FOUND",
+    Reason.NOT_BOOTED: "FAILED_PRECONDITION",
+    Reason.MACHINE_STOPPED: "FAILED_PRECONDITION",
+    Reason.INJECTION_REFUSED: "PERMISSION_DENIED",
+    Reason.QUOTA: "RESOURCE_EXHAUSTED",
+    Reason.UNAVAILABLE: "UNAVAILABLE",
+}
+"""Name of the gRPC status code of each reason."""
 
 
 class Refused(Exception):
@@ -47,6 +49,32 @@ class Refused(Exception):
     def __init__(self, reason: Reason, field: str, value: object, expected: str) -> None:
         super().__init__(f"{field}: {value!r} is refused ({reason.name.lower()}); expected {expected}")
         self.reason, self.field, self.value, self.expected = reason, field, value, expected
+
+
+class ServiceLost(Exception):
+    """A service cannot be reached any more, or lost its memory: the machine is gone.
+
+    Attributes:
+        service: Its name.
+        why: What happened.
+    """
+
+    def __init__(self, service: str, why: str) -> None:
+        super().__init__(f"{service} was lost: {why}")
+        self.service, self.why = service, why
+
+
+class ServiceFault(Exception):
+    """A defect of a service: an unexpected error, which its log explains under an id.
+
+    Attributes:
+        service: Its name.
+        error_id: What to look for in its log; empty if the service gave none.
+    """
+
+    def __init__(self, service: str, error_id: str, text: str) -> None:
+        super().__init__(f"{service} failed: {text}" + (f" (error {error_id} in its log)" if error_id else ""))
+        self.service, self.error_id, self.text = service, error_id, text
 
 
 class KernelPanic(Exception):

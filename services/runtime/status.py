@@ -1,0 +1,123 @@
+"""The one translator between what a core raises and what stands on the wire: google.rpc.Status with its details."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from services.runtime.errors import Reason, Refused, ServiceFault, ServiceLost
+
+DOMAIN = "vmglue"
+"""Domain of every ErrorInfo."""
+INTERNAL = "INTERNAL"
+"""Reason of an unexpected error; its id is in the service's log."""
+_DETAILS = "grpc-status-details-bin"
+_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+"""Tells the caller's channel not to retry: the call may have changed state."""
+
+
+class Quoted(str):
+    """A value that came over the wire as its `repr`, so that messages read the same in both wirings."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Abort(NamedTuple):
+    """How a call is ended: the fields of grpc.Status."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def refusal(error: Refused, boot_id: int) -> Abort:
+    """The status of a caller's mistake."""
+    info = {"field": error.field, "value": repr(error.value), "expected": error.expected, "boot_id": str(boot_id)}
+    details: list[Any] = [ErrorInfo(reason=error.reason.name, domain=DOMAIN, metadata=info)]
+    if error.reason is Reason.FIELD_OUT_OF_RANGE:
+        violation = BadRequest.FieldViolation(field=error.field, description=f"expected {error.expected}")
+        details.append(BadRequest(field_violations=[violation]))
+    return _abort(grpc.StatusCode[error.reason.status], str(error), details)
+
+
+def loss(error: ServiceLost) -> Abort:
+    """The status of a service below that was lost in the middle of a call."""
+    info = ErrorInfo(
+        reason=Reason.UNAVAILABLE.name, domain=DOMAIN, metadata={"service": error.service, "why": error.why}
+    )
+    return _abort(grpc.StatusCode.UNAVAILABLE, str(error), [info])
+
+
+def internal(error_id: str) -> Abort:
+    """The status of an unexpected error: nothing of it but an id leaves the service."""
+    info = ErrorInfo(reason=INTERNAL, domain=DOMAIN, metadata={"error_id": error_id})
+    return _abort(grpc.StatusCode.INTERNAL, f"internal error {error_id}; the service's log explains it", [info])
+
+
+def raised(error: grpc.RpcError, service: str, known_boot: int | None) -> Exception:
+    """What a caller of `service` raises for an error of the wire.
+
+    Args:
+        error: What the stub raised.
+        service: Name of the called service.
+        known_boot: Boot id from the service's earlier answers.
+    """
+    code, text = error.code(), error.details() or ""  # type: ignore[attr-defined]  # grpc.Call is mixed in
+    info = _error_info(error)
+    if info is None:
+        return _transport(code, text, service)
+    metadata = info.metadata
+    if info.reason == INTERNAL:
+        return ServiceFault(service, metadata.get("error_id", ""), "internal error")
+    if info.reason == Reason.UNAVAILABLE.name:
+        return ServiceLost(metadata.get("service", service), metadata.get("why", text))
+    if info.reason not in Reason.__members__:
+        return ServiceFault(service, "", f"{code.name}: {text}")
+    if known_boot is not None and metadata.get("boot_id", str(known_boot)) != str(known_boot):
+        return restarted(service)
+    return Refused(
+        Reason[info.reason], metadata.get("field", ""), Quoted(metadata.get("value", "")), metadata.get("expected", "")
+    )
+
+
+def restarted(service: str) -> ServiceLost:
+    """A service whose boot id changed under its caller."""
+    return ServiceLost(service, f"{service} restarted; the machine's memory is gone")
+
+
+def _transport(code: grpc.StatusCode, text: str, service: str) -> Exception:
+    """What a status means that no service of ours gave."""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ServiceLost(service, "it did not answer in time")
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return ServiceLost(service, text)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Refused(Reason.QUOTA, "message", Quoted(text), "a smaller message or fewer calls at once")
+    return ServiceFault(service, "", f"{code.name}: {text}")
+
+
+def _abort(code: grpc.StatusCode, text: str, details: list[Any]) -> Abort:
+    status = Status(code=code.value[0], message=text)
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return Abort(code, text, ((_DETAILS, status.SerializeToString()), _NO_RETRY))
+
+
+def _error_info(error: grpc.RpcError) -> ErrorInfo | None:
+    """The ErrorInfo of an error, if it is one of ours."""
+    for key, value in error.trailing_metadata() or ():  # type: ignore[attr-defined]  # grpc.Call is mixed in
+        if key == _DETAILS:
+            for detail in Status.FromString(value).details:
+                info = ErrorInfo()
+                if detail.Unpack(info) and info.domain == DOMAIN:
+                    return info
+    return None
