@@ -1,0 +1,162 @@
+"""Block devices: when an operation ends, and where the bytes really lie."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+BLOCK_SIZE = 4096
+"""Bytes of a block; a page of memory fills one."""
+_LABEL = b"vmglue block device\n"
+_MASK64 = 0xFFFFFFFFFFFFFFFF
+
+
+def splitmix64(state: int) -> tuple[int, int]:
+    """One step of the splitmix64 generator (Steele, Lea, Flood 2014).
+
+    Returns:
+        The next state and a pseudo-random uint64.
+    """
+    state = (state + 0x9E3779B97F4A7C15) & _MASK64
+    mixed = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return state, mixed ^ (mixed >> 31)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyModel:
+    """How long an operation takes once the device begins it: fixed + per block, varied by +-`jitter_permille`."""
+
+    name: str
+    """Name for reports."""
+    read_us: int
+    """Fixed part of a read, in microseconds."""
+    write_us: int
+    """Fixed part of a write, in microseconds."""
+    block_us: int
+    """Part of each block, in microseconds."""
+    jitter_permille: int = 100
+    """Largest deviation in either direction, in thousandths."""
+
+
+SSD = LatencyModel("ssd", read_us=110, write_us=70, block_us=10)
+"""A SATA solid-state disk of 2014: about 400 MB/s."""
+
+
+@dataclass(slots=True)
+class DeviceQueue:
+    """One queue of a device: an operation starts when the one before it has ended.
+
+    All of its state is plain integers, so that a checkpoint can write it down.
+    """
+
+    model: LatencyModel
+    """Duration of an operation."""
+    rng: int
+    """State of the splitmix64 stream behind the jitter."""
+    busy_until_us: int = 0
+    """Virtual time at which the last operation ends, in microseconds."""
+
+    def start(self, now_us: int, blocks: int, write: bool) -> int:
+        """Queue an operation on `blocks` blocks; returns the virtual time at which it ends, in microseconds."""
+        model = self.model
+        nominal = (model.write_us if write else model.read_us) + blocks * model.block_us
+        self.rng, draw = splitmix64(self.rng)
+        spread = model.jitter_permille
+        took = nominal * (1000 - spread + draw % (2 * spread + 1)) // 1000
+        self.busy_until_us = max(now_us, self.busy_until_us) + took
+        return self.busy_until_us
+
+
+class DiskRefused(OSError):
+    """A file that may not become a disk: another process has it, or it holds something else."""
+
+
+class BlockFile:
+    """The bytes of a block device in a sparse host file, which is gone or empty after close().
+
+    Block 0 carries a label by which a disk that was left behind is told from a file that must not be overwritten; the
+    user of the device leaves it alone, as swap_pager.c does with the first two blocks.
+
+    Attributes:
+        blocks: Size of the device.
+        path: The backing file; None: a temporary file without a name.
+    """
+
+    def __init__(self, blocks: int, path: Path | None = None) -> None:
+        """Create or empty the backing file.
+
+        Args:
+            blocks: Size of the device.
+            path: Where the bytes go; None: an unlinked temporary file, which cannot be left behind.
+
+        Raises:
+            DiskRefused: Another process has the file, or it is not empty and was never a disk.
+            OSError: The file cannot be made.
+        """
+        self.blocks, self.path = blocks, path
+        self._made = path is not None and not path.exists()
+        self._fd = _temporary() if path is None else _claimed(path)
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, _LABEL, 0)
+        os.ftruncate(self._fd, blocks * BLOCK_SIZE)
+
+    def write(self, block: int, data: memoryview) -> None:
+        """Write whole blocks one after another, beginning at `block`, in one host operation.
+
+        Raises:
+            OSError: The host refused (no space, input or output error).
+        """
+        assert block * BLOCK_SIZE + data.nbytes <= self.blocks * BLOCK_SIZE, "a write beyond the end of the device"
+        done = 0
+        while done < data.nbytes:  # a signal may cut it
+            done += os.pwrite(self._fd, data[done:], block * BLOCK_SIZE + done)
+
+    def read(self, block: int, count: int) -> bytes:
+        """Read `count` blocks beginning at `block`.
+
+        Raises:
+            OSError: The host refused or the file was cut.
+        """
+        assert block + count <= self.blocks, "a read beyond the end of the device"
+        data = os.pread(self._fd, count * BLOCK_SIZE, block * BLOCK_SIZE)
+        if len(data) != count * BLOCK_SIZE:
+            raise OSError(f"short read: {len(data)} of {count * BLOCK_SIZE} bytes")
+        return data
+
+    def close(self) -> None:
+        """Give the space back: a file that was made here is removed, one that was there before is emptied."""
+        if self._fd < 0:
+            return
+        os.ftruncate(self._fd, 0)
+        if self.path is not None and self._made:
+            self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+        self._fd = -1
+
+
+def _temporary() -> int:
+    """Open a temporary file that has no name any more."""
+    fd, name = tempfile.mkstemp(prefix="vmglue-disk-")
+    os.unlink(name)
+    return fd
+
+
+def _claimed(path: Path) -> int:
+    """Open a file for this process alone."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.pread(fd, len(_LABEL), 0) not in (b"", _LABEL):
+            raise DiskRefused(errno.EEXIST, "the file holds something other than a disk", str(path))
+    except BlockingIOError as error:
+        os.close(fd)
+        raise DiskRefused(errno.EBUSY, "the disk's file belongs to another process", str(path)) from error
+    except OSError:
+        os.close(fd)
+        raise
+    return fd

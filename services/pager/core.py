@@ -1,0 +1,277 @@
+"""The pager's core: the port's methods over swap pager and vnode pager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hardware_sim.disk import BLOCK_SIZE
+from services.pager import inspect
+from services.pager.swap_pager import Io, IoTable, SwapPager
+from services.pager.tunables import Tunables
+from services.pager.vnode_pager import VNODE_CLUSTER_PAGES, VnodePager
+from services.ports.common import Answers, CounterValues, Digest, Empty, EventChunk, Setting, Settings, Violations
+from services.ports.pager import (
+    FileId,
+    GetPagesStart,
+    HasPage,
+    IoStatus,
+    ObjectKind,
+    PageRange,
+    PagerBoot,
+    PagesRead,
+    PagesReadAll,
+    Peek,
+    PutPagesStartAll,
+    PutRun,
+    SwapStatus,
+    VmPager,
+)
+from services.runtime.context import Context
+from services.runtime.errors import Reason, Refused
+from services.runtime.events import Kind
+
+_SWAP_PAGES_MIN = 3
+"""The first two blocks of a device are never used."""
+
+
+class PagerCore:
+    """Swap space, swap metadata, swap devices and the pages of image files.
+
+    Besides the kernel's own questions, injection may script `disk_read_error` and `disk_write_error`: 1 lets the
+    operation that is being started end with an error.
+    """
+
+    def __init__(self, ctx: Context, swap_file: Path | None = None) -> None:
+        """Build a pager that waits for its boot.
+
+        Args:
+            ctx: Its context.
+            swap_file: Where the swap device keeps its bytes; None: a temporary file without a name.
+        """
+        self._ctx = ctx
+        self._swap_file = swap_file
+        self._ios = IoTable({})
+        self._swap = SwapPager(ctx, 0, self._ios)
+        self._vnodes = VnodePager(0)
+        self._tunables = Tunables(0)
+
+    def boot(self, config: PagerBoot) -> Empty:
+        """Build swap space and metadata anew; everything from before is dropped.
+
+        Raises:
+            Refused: A device without a usable block, or its file cannot be made.
+        """
+        if 0 < config.swap_pages < _SWAP_PAGES_MIN:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "swap_pages", config.swap_pages, "0, or at least 3 pages")
+        self.close()
+        self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject)
+        self._ios = IoTable({})
+        self._tunables = Tunables(config.page_count)
+        self._swap = SwapPager(self._ctx, self._tunables.meta_blocks_max, self._ios)
+        self._vnodes = VnodePager(config.seed)
+        if config.swap_pages:
+            self._swapon(config.swap_pages, config.seed)
+        self._ctx.counters.update(dict.fromkeys(inspect.EVENT_COUNTERS, 0))
+        self._publish()
+        return Empty()
+
+    def close(self) -> None:
+        """Give back the swap file."""
+        self._swap.space.close()
+
+    def vm_pager_has_page(self, obj: int, kind: ObjectKind, pindex: int) -> HasPage:
+        """vm_pager_has_page for an object; for OBJT_VNODE `obj` is the file's id."""
+        if kind is ObjectKind.SWAP:
+            return HasPage(*self._swap.haspage(obj, pindex))
+        if kind is ObjectKind.VNODE and pindex < (pages := self._file_pages(obj)):
+            limit = VNODE_CLUSTER_PAGES - 1
+            return HasPage(True, min(pindex, limit), min(pages - 1 - pindex, limit))
+        return HasPage()
+
+    def vnode_open(self, name: str, pages: int) -> FileId:
+        """Name an image file and its size in pages; the same name gives the same id."""
+        return FileId(self._vnodes.open(name, pages))
+
+    def get_pages_start(
+        self, obj: int, kind: ObjectKind, file: int, pindex: int, behind: int, ahead: int, wired: bool
+    ) -> GetPagesStart:
+        """Start the read of `pindex` and of at most `behind` and `ahead` contiguous neighbours.
+
+        Answers PEND; FAIL for a page that is not in swap; BAD beyond the end of a file.
+        """
+        if kind is ObjectKind.VNODE:
+            return self._vnode_read(file, pindex, behind, ahead)
+        started = self._swap.start_read(obj, pindex, behind, ahead) if kind is ObjectKind.SWAP else None
+        if started is None:
+            return GetPagesStart(VmPager.FAIL)
+        number, io = started
+        self._ctx.event(Kind.SWAP_READ, obj, io.first, io.count, io.block, outcome=int(wired))
+        return GetPagesStart(VmPager.PEND, number, io.due_us, io.first, io.count)
+
+    def get_pages_finish(self, ios: list[int]) -> PagesReadAll:
+        """Fetch the contents of reads that are due; swap blocks are kept."""
+        reads = [self._finish_read(io) for io in self._take(ios, write=False)]
+        return PagesReadAll(
+            [PagesRead(VmPager.ERROR) if data is None else PagesRead(VmPager.OK, data) for data in reads]
+        )
+
+    def put_pages_start(self, runs: list[PutRun], data: bytes, sync: bool) -> PutPagesStartAll:
+        """Start to write pages: new blocks, clusters of at most 16, halved down to 4 when space is scattered.
+
+        `sync` is the caller's business: it waits, or goes on. The device has one queue, so that vm.swap_async_max never
+        lets more writes overlap than it does anyway.
+        """
+        pages = sum(run.count for run in runs)
+        if len(data) != pages * BLOCK_SIZE:
+            raise Refused(
+                Reason.FIELD_OUT_OF_RANGE, "data", f"{len(data)} bytes", f"{pages} pages of {BLOCK_SIZE} bytes"
+            )
+        if sync:
+            self._ctx.count("vmglue.pager.sync_puts", len(runs))
+        answers = self._swap.putpages(runs, memoryview(data))
+        self._publish()
+        return PutPagesStartAll(answers)
+
+    def put_pages_finish(self, ios: list[int]) -> IoStatus:
+        """End writes that are due; a failed one leaves its blocks assigned, the caller writes again elsewhere."""
+        done = self._take(ios, write=True)
+        for io in done:
+            if io.failed:
+                self._swap.io_error(io)
+        return IoStatus([VmPager.ERROR if io.failed else VmPager.OK for io in done])
+
+    def page_unswapped(self, ranges: list[PageRange]) -> Empty:
+        """Free the swap blocks of pages that were dirtied or freed (swap_pager_unswapped, swap_pager_freespace)."""
+        for pages in ranges:
+            self._swap.freespace(pages.obj, pages.first, pages.count)
+        self._publish()
+        return Empty()
+
+    def swap_copy(self, source: int, destination: int, offset: int, size: int) -> Empty:
+        """Hand the swap blocks of a backing object to its shadow (swap_pager_copy); what the shadow has wins.
+
+        Args:
+            source: Backing object; it has no metadata afterwards.
+            destination: The shadow.
+            offset: Page of the source that is page 0 of the destination.
+            size: Pages of the destination.
+        """
+        self._swap.copy(source, destination, offset, size)
+        self._publish()
+        return Empty()
+
+    def dealloc(self, objects: list[int]) -> Empty:
+        """Free all swap blocks of terminated objects (swap_pager_dealloc)."""
+        for obj in objects:
+            self._swap.dealloc(obj)
+        self._publish()
+        return Empty()
+
+    def swap_status(self) -> SwapStatus:
+        """Sizes of swap space, swap_pager_full and almost_full."""
+        space = self._swap.space
+        return SwapStatus(space.total, space.used, space.avail, space.full, space.almost_full, self._swap.meta.in_use)
+
+    def peek(self, obj: int, pindexes: list[int]) -> Peek:
+        """Look at pages in swap, checksum verified; starts no device operation and changes nothing."""
+        return self._swap.peek(obj, pindexes)
+
+    def sysctl_get(self) -> Settings:
+        """All sysctls of this service."""
+        values = self._tunables.values(self._swap.space)
+        values |= {name: value for name, value in self._ctx.counters.items() if not name.startswith("vmglue.")}
+        return Settings([Setting(name, value) for name, value in sorted(values.items())])
+
+    def sysctl_set(self, setting: Setting) -> Empty:
+        """Set one.
+
+        Raises:
+            Refused: No such sysctl, a read-only one, or a value that its handler refuses.
+        """
+        self._tunables.set(setting)
+        return Empty()
+
+    def inject(self, script: list[Answers]) -> Empty:
+        """Script answers of the kernel around the C code."""
+        self._ctx.env.inject(script)
+        return Empty()
+
+    def digest(self) -> Digest:
+        """Event chain; metadata, contents of swap, devices and operations under way."""
+        log = self._ctx.log
+        log.flush()
+        return Digest(log.head, log.count, inspect.digest(self._swap, self._vnodes, self._ios))
+
+    def check(self) -> Violations:
+        """Compare every swap block's owner with the bitmap and the counters."""
+        return inspect.check(self._swap, self._ctx.counters)
+
+    def events(self, since: int, limit: int) -> EventChunk:
+        """Recorded events from sequence number `since` on."""
+        first, records = self._ctx.log.since(since, limit)
+        return EventChunk(records, first, self._ctx.log.count)
+
+    def counters(self) -> CounterValues:
+        """The service's own counters."""
+        names = sorted(self._ctx.counters)
+        return CounterValues(names, [self._ctx.counters[name] for name in names], self._ctx.sequence)
+
+    def _swapon(self, pages: int, seed: int) -> None:
+        try:
+            self._swap.space.swaponsomething(pages, self._swap_file, seed)
+        except OSError as error:
+            expected = (
+                f"a size for which the swap file can be made ({error.strerror}: {error.filename or 'temporary file'})"
+            )
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "swap_pages", pages, expected) from error
+
+    def _file_pages(self, file: int) -> int:
+        if not 0 < file <= len(self._vnodes.files):
+            raise Refused(Reason.UNKNOWN_ID, "file", file, "the id of an opened file")
+        return self._vnodes.files[file - 1].pages
+
+    def _vnode_read(self, file: int, pindex: int, behind: int, ahead: int) -> GetPagesStart:
+        """vnode_pager_getpages up to the start of the read."""
+        pages, ctx = self._file_pages(file), self._ctx
+        if pindex >= pages:
+            return GetPagesStart(VmPager.BAD)
+        first = pindex - min(behind, pindex)
+        count = min(pindex + ahead + 1, pages) - first
+        failed = bool(ctx.env.ask("disk_read_error", lambda: 0))
+        due = self._vnodes.queue.start(ctx.now_us, count, write=False)
+        ctx.count("vm.stats.vm.v_vnodein")
+        ctx.count("vm.stats.vm.v_vnodepgsin", count)
+        ctx.event(Kind.VNODE_READ, file, first, count)
+        io = Io(False, file, first, count, -1, due, failed)
+        return GetPagesStart(VmPager.PEND, self._ios.add(io), due, first, count)
+
+    def _finish_read(self, io: Io) -> bytes | None:
+        if io.block >= 0:
+            return self._swap.finish_read(io)
+        if io.failed:
+            self._swap.io_error(io)
+            return None
+        return self._vnodes.contents(io.obj, io.first, io.count)
+
+    def _take(self, ios: list[int], write: bool) -> list[Io]:
+        """Remove operations that are due from the table; all or, if one is refused, none."""
+        pending, expected = self._ios.pending, "writes that are due" if write else "reads that are due"
+        for number in ios:
+            if number not in pending:
+                raise Refused(Reason.UNKNOWN_ID, "ios", number, expected)
+            if pending[number].write != write or pending[number].due_us > self._ctx.now_us:
+                raise Refused(Reason.FIELD_OUT_OF_RANGE, "ios", number, expected)
+        if len(set(ios)) != len(ios):
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "ios", ios, "each operation once")
+        return [pending.pop(number) for number in ios]
+
+    def _publish(self) -> None:
+        """Write what is kept in fields to the counters."""
+        space, counters = self._swap.space, self._ctx.counters
+        counters["vm.swap_total"] = space.total * BLOCK_SIZE
+        counters["vm.nswapdev"] = len(space.devices)
+        counters["vmglue.pager.swap_used"] = space.used
+        counters["vmglue.pager.swap_avail"] = space.avail
+        counters["vmglue.pager.swap_full"] = space.full
+        counters["vmglue.pager.swap_almost_full"] = space.almost_full
+        counters["vmglue.pager.meta_blocks"] = self._swap.meta.in_use

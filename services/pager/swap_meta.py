@@ -1,0 +1,214 @@
+"""Swap metadata: which block holds which page (swp_pager_meta_* of swap_pager.c).
+
+Like in C a metadata block stands for 32 consecutive pages of one object, is found by (object, pindex & ~31), and goes
+away with its last entry. The entries lie in flat arrays; an entry is an int32 of global block numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.pager.blist import SWAPBLK_NONE
+
+SWAP_META_PAGES = 32
+"""Entries of a metadata block."""
+
+Blocks = NDArray[np.int32]
+_NOTHING: dict[int, int] = {}
+
+
+class SwapMeta:
+    """Swap metadata of all objects.
+
+    Attributes:
+        limit: Metadata blocks that the zone gives out at most.
+        in_use: Those in use.
+        objects: For every OBJT_SWAP object the slots of its metadata blocks, by pindex / 32.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.in_use = 0
+        self.objects: dict[int, dict[int, int]] = {}
+        self._free: list[int] = []
+        self._entries: Blocks = np.empty(0, np.int32)
+        self._cells = self._entries.data  # plain ints out of the array, faster than its scalars
+        self._counts = bytearray()
+
+    def convert(self, obj: int) -> bool:
+        """Make an object OBJT_SWAP; True if it was OBJT_DEFAULT."""
+        if obj in self.objects:
+            return False
+        self.objects[obj] = {}
+        return True
+
+    def lookup(self, obj: int, pindex: int) -> int:
+        """swp_pager_meta_ctl(…, 0): the page's block or SWAPBLK_NONE."""
+        slot = self.objects.get(obj, _NOTHING).get(pindex // SWAP_META_PAGES)
+        return SWAPBLK_NONE if slot is None else self._cells[slot * SWAP_META_PAGES + pindex % SWAP_META_PAGES]
+
+    def contiguous(self, obj: int, pindex: int, behind: int, ahead: int) -> tuple[int, int]:
+        """How many pages in front of and behind a page in swap have exactly adjacent blocks, up to the limits."""
+        block = self.lookup(obj, pindex)
+        before = after = 0
+        while before < min(behind, pindex) and self.lookup(obj, pindex - before - 1) == block - before - 1 >= 0:
+            before += 1
+        while after < ahead and self.lookup(obj, pindex + after + 1) == block + after + 1:
+            after += 1
+        return before, after
+
+    def has_room(self, obj: int, first: int, count: int) -> bool:
+        """Whether the zone can give the metadata blocks that building `count` pages takes."""
+        index = self.objects.get(obj, _NOTHING)
+        chunks = range(first // SWAP_META_PAGES, (first + count - 1) // SWAP_META_PAGES + 1)
+        return self.in_use + sum(chunk not in index for chunk in chunks) <= self.limit
+
+    def build(self, obj: int, first: int, blocks: Blocks) -> Blocks:
+        """swp_pager_meta_build for consecutive pages: assign blocks.
+
+        Args:
+            obj: Object id; it becomes OBJT_SWAP.
+            first: First pindex.
+            blocks: One block a page.
+
+        Returns:
+            Blocks that the pages had before; the caller frees them.
+        """
+        self.convert(obj)
+        old = []
+        for chunk, start, stop, done in _parts(first, len(blocks)):
+            slot = self._slot(obj, chunk)
+            entries = self._row(slot)[start:stop]
+            taken = entries[entries >= 0] if self._counts[slot] else entries[:0]
+            old.append(taken)
+            self._counts[slot] += stop - start - len(taken)
+            entries[:] = blocks[done : done + stop - start]
+        return np.concatenate(old)
+
+    def free(self, obj: int, first: int, count: int) -> Blocks:
+        """swp_pager_meta_free: forget consecutive pages; returns the blocks that they had."""
+        index = self.objects.get(obj, _NOTHING)
+        if count > SWAP_META_PAGES * len(index):  # a huge range over few metadata blocks
+            chunks = sorted(
+                chunk for chunk in index if first // SWAP_META_PAGES <= chunk <= (first + count - 1) // SWAP_META_PAGES
+            )
+            parts = [part for chunk in chunks for part in _clip(chunk, first, count)]
+        else:
+            parts = [(chunk, start, stop) for chunk, start, stop, _ in _parts(first, count) if chunk in index]
+        freed = [self._take(obj, chunk, start, stop) for chunk, start, stop in parts]
+        return np.concatenate(freed) if freed else np.empty(0, np.int32)
+
+    def free_all(self, obj: int) -> Blocks:
+        """swp_pager_meta_free_all: forget an object, which becomes OBJT_DEFAULT; returns the blocks that it had."""
+        freed = [self._take(obj, chunk, 0, SWAP_META_PAGES) for chunk in list(self.objects.get(obj, _NOTHING))]
+        self.objects.pop(obj, None)
+        return np.concatenate(freed) if freed else np.empty(0, np.int32)
+
+    def copy(self, source: int, destination: int, offset: int, size: int) -> Blocks:
+        """swap_pager_copy: hand over the pages that the destination lacks, and forget the source.
+
+        Args:
+            source: Backing object.
+            destination: Its shadow.
+            offset: Page of the source that is page 0 of the destination.
+            size: Pages of the destination.
+
+        Returns:
+            Blocks that nobody has any more; the caller frees them.
+        """
+        for chunk in sorted(self.objects.get(source, {})):
+            for _, start, stop in _clip(chunk, offset, size):
+                self._hand_over(source, destination, chunk * SWAP_META_PAGES + start - offset, chunk, start, stop)
+        return self.free_all(source)
+
+    def entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Object, pindex and block of every page in swap, ordered by object and pindex."""
+        rows = sorted((obj, chunk, slot) for obj, index in self.objects.items() for chunk, slot in index.items())
+        if not rows:
+            empty = np.empty(0, np.int64)
+            return empty, empty, empty
+        objects, chunks, slots = np.array(rows, np.int64).T
+        blocks = self._entries.reshape(-1, SWAP_META_PAGES)[slots].astype(np.int64)
+        row, column = np.nonzero(blocks >= 0)
+        return objects[row], chunks[row] * SWAP_META_PAGES + column, blocks[row, column]
+
+    def violations(self) -> list[str]:
+        """What is wrong with the metadata's own books."""
+        slots = [slot for index in self.objects.values() for slot in index.values()]
+        found = []
+        if len(set(slots)) != len(slots) or len(slots) != self.in_use:
+            found.append(f"{len(slots)} swap metadata blocks are indexed, {self.in_use} are in use")
+        held = (self._entries.reshape(-1, SWAP_META_PAGES)[slots] >= 0).sum(axis=1)
+        found += [
+            f"swap metadata block {slot} counts {self._counts[slot]} pages and has {pages}"
+            for slot, pages in zip(slots, held.tolist(), strict=True)
+            if self._counts[slot] != pages or not pages
+        ]
+        return found
+
+    def _hand_over(self, source: int, destination: int, first: int, chunk: int, start: int, stop: int) -> None:
+        """Move a part of the source's metadata block to pages of the destination from `first` on that have none."""
+        row = self._row(self.objects[source][chunk])
+        wanted = [
+            i for i in range(start, stop) if row[i] >= 0 and self.lookup(destination, first + i - start) == SWAPBLK_NONE
+        ]
+        moved = row[wanted]
+        for i, block in zip(wanted, moved, strict=True):
+            self.build(destination, first + i - start, np.array([block], np.int32))
+            self._take(source, chunk, i, i + 1)
+
+    def _row(self, slot: int) -> Blocks:
+        return self._entries[slot * SWAP_META_PAGES : (slot + 1) * SWAP_META_PAGES]
+
+    def _slot(self, obj: int, chunk: int) -> int:
+        """The metadata block of an object's 32 pages, made if it is missing."""
+        index = self.objects[obj]
+        slot = index.get(chunk)
+        if slot is None:
+            if not self._free:
+                self._grow()
+            slot = index[chunk] = self._free.pop()
+            self.in_use += 1
+        return slot
+
+    def _take(self, obj: int, chunk: int, start: int, stop: int) -> Blocks:
+        """Forget a part of a metadata block, and the block with its last entry; returns the blocks of the pages."""
+        slot = self.objects[obj][chunk]
+        entries = self._row(slot)[start:stop]
+        taken = entries[entries >= 0]
+        entries[:] = SWAPBLK_NONE
+        self._counts[slot] -= len(taken)
+        if not self._counts[slot]:
+            del self.objects[obj][chunk]
+            self._free.append(slot)
+            self.in_use -= 1
+        return taken
+
+    def _grow(self) -> None:
+        """Double the arrays; the lowest new slot is taken first."""
+        old = len(self._counts)
+        new = max(256, 2 * old)
+        entries = np.full(new * SWAP_META_PAGES, SWAPBLK_NONE, np.int32)
+        entries[: len(self._entries)] = self._entries
+        self._entries, self._cells = entries, entries.data
+        self._counts.extend(bytes(new - old))
+        self._free.extend(range(new - 1, old - 1, -1))
+
+
+def _parts(first: int, count: int) -> list[tuple[int, int, int, int]]:
+    """Cut consecutive pages at metadata blocks: (pindex / 32, first entry, end of the entries, pages before)."""
+    parts, done = [], 0
+    while done < count:
+        chunk, start = divmod(first + done, SWAP_META_PAGES)
+        stop = min(SWAP_META_PAGES, start + count - done)
+        parts.append((chunk, start, stop, done))
+        done += stop - start
+    return parts
+
+
+def _clip(chunk: int, first: int, count: int) -> list[tuple[int, int, int]]:
+    """The part of a metadata block that lies in a range of pages, as a list of one or none."""
+    start = max(first - chunk * SWAP_META_PAGES, 0)
+    stop = min(first + count - chunk * SWAP_META_PAGES, SWAP_META_PAGES)
+    return [(chunk, start, stop)] if start < stop else []

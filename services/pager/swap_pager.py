@@ -1,0 +1,259 @@
+"""The swap pager (swap_pager.c): reads, writes and the contents of pages in swap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware_sim.disk import BLOCK_SIZE
+from services.pager.blist import BLIST_MAX_ALLOC, SWAPBLK_NONE
+from services.pager.checksum import WORDS, page_checksums
+from services.pager.swap_meta import SwapMeta
+from services.pager.swap_space import SwapDevice, SwapSpace, runs_of
+from services.ports.pager import Peek, PutChunk, PutPagesStart, PutRun, VmPager
+from services.runtime.context import Context
+from services.runtime.events import Kind
+
+NSW_CLUSTER_MAX = 16
+"""Pages of a write: min(MAXPHYS / PAGE_SIZE, MAX_PAGEOUT_CLUSTER)."""
+HASPAGE_MAX = 7
+"""Neighbours that swap_pager_haspage tells at most: SWB_NPAGES / 2 - 1."""
+_STAMP_WORDS = [0, 1, 2, 3, 4, 511]
+
+
+@dataclass(slots=True)
+class Io:
+    """A device operation under way; a read of a file has block -1."""
+
+    write: bool
+    """It writes."""
+    obj: int
+    """Object, or file id."""
+    first: int
+    """First pindex."""
+    count: int
+    """Pages."""
+    block: int
+    """First global block."""
+    due_us: int
+    """Virtual time of its end, in microseconds."""
+    failed: bool = False
+    """The device will report an error."""
+    sums: NDArray[np.uint64] | None = None
+    """A read from swap: the checksums that its pages must have."""
+
+
+@dataclass(slots=True)
+class IoTable:
+    """Device operations under way; ids count up and are never used again."""
+
+    pending: dict[int, Io]
+    """Operation by id, in order of id."""
+    last: int = 0
+    """Last id given out."""
+
+    def add(self, io: Io) -> int:
+        """Give an operation an id."""
+        self.last += 1
+        self.pending[self.last] = io
+        return self.last
+
+
+@dataclass(slots=True)
+class _HostWrite:
+    """Adjacent chunks that go to the backing file in one operation."""
+
+    device: SwapDevice
+    block: int
+    start: int
+    pages: int
+    ios: list[Io]
+
+
+class SwapPager:
+    """Swap space, metadata and the pages in them.
+
+    Attributes:
+        space: Devices and free blocks.
+        meta: Which block holds which page.
+    """
+
+    def __init__(self, ctx: Context, meta_limit: int, ios: IoTable) -> None:
+        self._ctx = ctx
+        self._ios = ios
+        self.space = SwapSpace(on_full=self._on_full)
+        self.meta = SwapMeta(meta_limit)
+
+    def putpages(self, runs: list[PutRun], data: memoryview) -> list[PutPagesStart]:
+        """swap_pager_putpages for several runs: new blocks for all pages, written in clusters.
+
+        Args:
+            runs: Runs of dirty pages.
+            data: Their contents, one run after another.
+        """
+        sums = page_checksums(data)
+        writes: list[_HostWrite] = []
+        answers, at = [], 0
+        for run in runs:
+            converted = self.meta.convert(run.obj)
+            chunks = self._chunks(run, at, sums, writes)
+            answers.append(PutPagesStart(chunks, converted))
+            at += run.count
+        for write in writes:
+            self._write(write, data)
+        return answers
+
+    def start_read(self, obj: int, pindex: int, behind: int, ahead: int) -> tuple[int, Io] | None:
+        """swap_pager_getpages up to the start of the read; None: the page is not in swap."""
+        block = self.meta.lookup(obj, pindex)
+        if block == SWAPBLK_NONE:
+            return None
+        before, after = self.meta.contiguous(obj, pindex, behind, ahead)
+        count = before + 1 + after
+        due = self.space.device_of(block).queue.start(self._ctx.now_us, count, write=False)
+        failed = bool(self._ctx.env.ask("disk_read_error", lambda: 0))
+        sums = self._sums(block - before, count).copy()
+        io = Io(False, obj, pindex - before, count, block - before, due, failed, sums)
+        self._ctx.count("vm.stats.vm.v_swapin")
+        self._ctx.count("vm.stats.vm.v_swappgsin", count)
+        return self._ios.add(io), io
+
+    def finish_read(self, io: Io) -> bytes | None:
+        """Contents of a read that is due, verified; None on an error of the device or of a checksum."""
+        data = None if io.failed else self._read(io.block, io.count)
+        if data is not None:
+            if io.sums is not None and np.array_equal(page_checksums(data), io.sums):
+                return data
+            self._ctx.count("vmglue.pager.checksum_errors")
+        self.io_error(io)
+        return None
+
+    def io_error(self, io: Io) -> None:
+        """swp_pager_async_iodone with an error."""
+        self._ctx.count("vmglue.pager.io_errors")
+        self._ctx.event(Kind.SWAP_IO_ERROR, io.obj, io.first, io.count, int(io.write))
+
+    def haspage(self, obj: int, pindex: int) -> tuple[bool, int, int]:
+        """swap_pager_haspage: whether there is a block, contiguous pages before and after."""
+        if self.meta.lookup(obj, pindex) == SWAPBLK_NONE:
+            return False, 0, 0
+        return True, *self.meta.contiguous(obj, pindex, HASPAGE_MAX, HASPAGE_MAX)
+
+    def freespace(self, obj: int, first: int, count: int) -> None:
+        """swap_pager_freespace: the pages' contents in swap are not wanted any more."""
+        self._freed(obj, self.meta.free(obj, first, count))
+
+    def dealloc(self, obj: int) -> None:
+        """swap_pager_dealloc: the object is gone."""
+        self._freed(obj, self.meta.free_all(obj))
+
+    def copy(self, source: int, destination: int, offset: int, size: int) -> None:
+        """swap_pager_copy with `destroysource`."""
+        self._freed(source, self.meta.copy(source, destination, offset, size))
+
+    def peek(self, obj: int, pindexes: list[int]) -> Peek:
+        """Stamps of pages in swap; a page whose checksum does not match has an all-zero stamp, which fits no page."""
+        blocks = np.array([self.meta.lookup(obj, pindex) for pindex in pindexes], np.int32)
+        stamps = np.zeros((len(blocks), len(_STAMP_WORDS)), np.uint64)
+        order = np.argsort(blocks, kind="stable")
+        order = order[blocks[order] != SWAPBLK_NONE]
+        done = 0
+        for block, count in runs_of(blocks[order]) if len(order) else []:
+            data = self._read(block, count)
+            if data is not None:
+                words = np.frombuffer(data, np.uint64).reshape(count, WORDS)
+                intact = page_checksums(data) == self._sums(block, count)
+                stamps[order[done : done + count][intact]] = words[intact][:, _STAMP_WORDS]
+            done += count
+        return Peek((blocks != SWAPBLK_NONE).tolist(), stamps.tobytes())
+
+    def owned_runs(self, blocks: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Runs of adjacent blocks, ascending, cut at devices."""
+        return runs_of(np.sort(blocks)) if len(blocks) else []
+
+    def contents(self, block: int, count: int) -> bytes:
+        """Bytes of adjacent blocks as they lie on the device.
+
+        Raises:
+            OSError: The host refused.
+        """
+        device = self.space.device_of(block)
+        return device.file.read(block - device.first, count)
+
+    def _chunks(self, run: PutRun, at: int, sums: NDArray[np.uint64], writes: list[_HostWrite]) -> list[PutChunk]:
+        """Cut a run into contiguous writes of at most 16 pages, halved while space is scattered, and start them."""
+        chunks, done = [], 0
+        while done < run.count:
+            n = min(BLIST_MAX_ALLOC, run.count - done, NSW_CLUSTER_MAX)
+            block, n = self._allocate(run.obj, run.first + done, n)
+            chunk = PutChunk(first=run.first + done, count=n, status=VmPager.FAIL)
+            if block != SWAPBLK_NONE:
+                sums_of_chunk = sums[at + done : at + done + n]
+                self._start_write(run.obj, chunk, block, at + done, sums_of_chunk, writes)
+            chunks.append(chunk)
+            done += n
+        return chunks
+
+    def _allocate(self, obj: int, first: int, n: int) -> tuple[int, int]:
+        """Find `n` adjacent blocks or, where there are none, half as many while that is above four."""
+        if not self.meta.has_room(obj, first, n):
+            self._ctx.upcalls.oom_vote = True
+            self._ctx.count("vmglue.pager.swap_zone_exhausted")
+            return SWAPBLK_NONE, n
+        while (block := self.space.getswapspace(n)) == SWAPBLK_NONE and n > 4:
+            n >>= 1
+        return block, n
+
+    def _start_write(
+        self, obj: int, chunk: PutChunk, block: int, at: int, sums: NDArray[np.uint64], writes: list[_HostWrite]
+    ) -> None:
+        """Assign the blocks, queue the write at the device, and join it to the host write before if it is adjacent."""
+        n, ctx = chunk.count, self._ctx
+        self._freed(obj, self.meta.build(obj, chunk.first, np.arange(block, block + n, dtype=np.int32)))
+        device = self.space.device_of(block)
+        self._sums(block, n)[:] = sums
+        chunk.due_us = device.queue.start(ctx.now_us, n, write=True)
+        io = Io(True, obj, chunk.first, n, block, chunk.due_us, bool(ctx.env.ask("disk_write_error", lambda: 0)))
+        chunk.io, chunk.status = self._ios.add(io), VmPager.PEND
+        ctx.count("vm.stats.vm.v_swapout")
+        ctx.count("vm.stats.vm.v_swappgsout", n)
+        ctx.event(Kind.SWAP_WRITE, obj, chunk.first, n, block)
+        if io.failed:
+            return
+        last = writes[-1] if writes else None
+        if last and last.device is device and last.block + last.pages == block and last.start + last.pages == at:
+            last.pages += n
+            last.ios.append(io)
+        else:
+            writes.append(_HostWrite(device, block, at, n, [io]))
+
+    def _write(self, write: _HostWrite, data: memoryview) -> None:
+        """Move bytes to the backing file; if the host refuses, the device operations end with an error."""
+        part = data[write.start * BLOCK_SIZE : (write.start + write.pages) * BLOCK_SIZE]
+        try:
+            write.device.file.write(write.block - write.device.first, part)
+        except OSError:
+            for io in write.ios:
+                io.failed = True
+
+    def _read(self, block: int, count: int) -> bytes | None:
+        """Contents of adjacent blocks; None if the host refuses."""
+        try:
+            return self.contents(block, count)
+        except OSError:
+            return None
+
+    def _sums(self, block: int, count: int) -> NDArray[np.uint64]:
+        """The checksums kept for adjacent blocks, as a view."""
+        device = self.space.device_of(block)
+        return device.checksums[block - device.first : block - device.first + count]
+
+    def _freed(self, obj: int, blocks: NDArray[np.int32]) -> None:
+        if len(blocks):
+            self.space.freeswapspace(blocks)
+            self._ctx.event(Kind.SWAP_FREE, obj, len(blocks))
+
+    def _on_full(self, wanted: int, full: int) -> None:
+        self._ctx.event(Kind.SWAP_FULL, wanted, self.space.avail, outcome=full)
