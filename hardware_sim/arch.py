@@ -57,7 +57,9 @@ _TABLE = {
         Arch("arm64", kernel_min=0xFFFFFF8000000000, kernel_max=0xFFFFFF8800000000, user_max=0x8000000000),
         Arch("mips", kstack_pages=2, kstack_guard_pages=2, kstack_align_pages=2, **_ILP32 | {"user_max": 0x80000000}),
         Arch("powerpc", icache_sync=True, **_ILP32 | {"kernel_min": 0xD0000000, "kernel_max": 0xEFFFF000}),
-        Arch("powerpc64", kstack_pages=8, icache_sync=True, kernel_min=0xE000000000000000, kernel_max=0xE0000007FFFFF000),
+        Arch(
+            "powerpc64", kstack_pages=8, icache_sync=True, kernel_min=0xE000000000000000, kernel_max=0xE0000007FFFFF000
+        ),
         Arch("sparc64", page_shift=13, kernel_min=0xC0000000, kernel_max=0x7FFFFFFE000, user_max=0x7FE00000000),
     )
 }

@@ -1,0 +1,295 @@
+"""VM objects: references, termination, page removal, shadows and their collapse (sys/vm/vm_object.c)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from services.physmem.page_array import PG_DOOMED, VPB_UNBUSIED, VPO_SWAPBLK
+from services.physmem.pmap import pmap_remove_all
+from services.physmem.state import OBJ_DEAD, OBJ_ONEMAPPING, ObjectType, Vm, VmObject, vm_pager_flush
+from services.physmem.vm_page import (
+    vm_page_busied,
+    vm_page_cache_free,
+    vm_page_free,
+    vm_page_remove,
+)
+from services.ports.pager import PageRange
+from services.runtime.errors import kassert
+
+
+def vm_object_allocate(vm: Vm, type_: ObjectType, size: int, file: int = 0) -> VmObject:
+    """A new object of `size` pages with one reference; for VNODE `file` is the pager's id of the file."""
+    object_ = vm.objects.create(type_, size)
+    object_.file = file
+    if object_.anonymous:
+        object_.flags = OBJ_ONEMAPPING
+    return object_
+
+
+def vm_object_reference(vm: Vm, object_: VmObject) -> None:
+    """Add a reference."""
+    object_.ref_count += 1
+    vm.objects.referenced[object_.id] = 1
+
+
+def vm_object_deallocate(vm: Vm, object_: VmObject) -> None:
+    """Drop a reference; the last one terminates the object and drops its reference on the one behind it.
+
+    When one reference is left and it is that of a single anonymous shadow, the object is collapsed into the shadow.
+    A file's object outlives its last reference, as a vnode keeps its pages.
+    """
+    current: VmObject | None = object_
+    while current is not None:
+        kassert(
+            current.ref_count > 0,
+            f"vm_object_deallocate: object {current.id} deallocated too many times",
+            "vm_object_deallocate",
+        )
+        _drop_reference(vm, current)
+        if current.type == ObjectType.VNODE or current.ref_count > 1:
+            return
+        if current.ref_count == 1:
+            current = _last_reference(vm, current)
+            continue
+        backing = _detach(vm, current)
+        vm_object_terminate(vm, current)
+        current = backing
+
+
+def _drop_reference(vm: Vm, object_: VmObject) -> None:
+    object_.ref_count -= 1
+    if object_.ref_count == 0:
+        vm.objects.referenced[object_.id] = 0
+
+
+def _last_reference(vm: Vm, object_: VmObject) -> VmObject | None:
+    """One reference is left: the object of which a temporary reference must be dropped next, or None."""
+    if not object_.anonymous:
+        return None
+    if object_.shadow_count == 0:
+        object_.flags |= OBJ_ONEMAPPING
+    elif object_.shadow_count == 1:
+        shadow = vm.objects[next(iter(object_.shadows))]
+        if shadow.anonymous and shadow.ref_count > 0:
+            vm_object_reference(vm, shadow)
+            vm_object_collapse(vm, shadow)
+            return shadow
+    return None
+
+
+def _detach(vm: Vm, object_: VmObject) -> VmObject | None:
+    """Take the object off the one that it shadows; that one, whose reference the caller now holds."""
+    if not object_.backing:
+        return None
+    backing = vm.objects[object_.backing]
+    _unlink_shadow(object_, backing)
+    object_.backing = object_.backing_offset = 0
+    return backing
+
+
+def _unlink_shadow(object_: VmObject, backing: VmObject) -> None:
+    del backing.shadows[object_.id]
+    backing.shadow_count -= 1
+
+
+def _link_shadow(object_: VmObject, backing: VmObject) -> None:
+    backing.shadows[object_.id] = None
+    backing.shadow_count += 1
+    object_.backing = backing.id
+
+
+def vm_object_terminate(vm: Vm, object_: VmObject) -> None:
+    """Free the pages of an object without references, and its swap blocks.
+
+    C sleeps until no paging is in progress. Here the pages that the device still works on keep the dead object alive,
+    and the end of that work finishes the termination (vm_object_pip_wakeup).
+    """
+    object_.flags |= OBJ_DEAD
+    vm_page_cache_free(vm, object_)
+    for pindex in sorted(object_.resident):
+        m = object_.resident[pindex]
+        if vm_page_busied(vm, m) and object_.paging_in_progress:
+            continue
+        _terminate_page(vm, m)
+    if object_.paging_in_progress == 0:
+        _terminate_finish(vm, object_)
+
+
+def _terminate_page(vm: Vm, m: int) -> None:
+    """Free a page of a dead object; a wired one only loses its object."""
+    pmap_remove_all(vm, m)
+    if vm.pages.wire_count[m]:
+        vm_page_remove(vm, m)
+    else:
+        vm_page_free(vm, m)
+        vm.cnt.v_pfree += 1
+
+
+def _terminate_finish(vm: Vm, object_: VmObject) -> None:
+    """The object has no pages under way any more: it is gone."""
+    for pindex in sorted(object_.resident):
+        _terminate_page(vm, object_.resident[pindex])
+    if object_.type == ObjectType.SWAP:
+        vm.dealloced.append(object_.id)
+    object_.type = ObjectType.DEAD
+    vm.objects.drop(object_)
+
+
+def vm_object_pip_add(vm: Vm, object_: VmObject, count: int) -> None:
+    """`count` more page operations are under way."""
+    del vm
+    object_.paging_in_progress += count
+
+
+def vm_object_pip_wakeup(vm: Vm, object_: VmObject, count: int = 1) -> None:
+    """`count` page operations have ended; the last one of a dead object finishes its termination."""
+    kassert(object_.paging_in_progress >= count, "vm_object_pip_wakeup: pip count underflow", "vm_object_pip_wakeup")
+    object_.paging_in_progress -= count
+    if object_.paging_in_progress == 0 and object_.flags & OBJ_DEAD:
+        _terminate_finish(vm, object_)
+
+
+def vm_object_page_remove(vm: Vm, object_: VmObject, start: int, end: int) -> None:
+    """Free the object's pages of [start, end) and their swap blocks (vm_object_page_remove, swap_pager_freespace).
+
+    C sleeps for busy pages. Here such a page is freed when the device is done with it.
+    """
+    pages = vm.pages
+    vm_page_cache_free(vm, object_, start, end)
+    for pindex in _resident_in(object_, start, end):
+        m = object_.resident[pindex]
+        pmap_remove_all(vm, m)
+        if vm_page_busied(vm, m):
+            pages.flags[m] |= PG_DOOMED
+        elif pages.wire_count[m]:
+            pages.valid[m] = pages.dirty[m] = 0
+        else:
+            vm_page_free(vm, m)
+    if object_.type == ObjectType.SWAP:
+        vm.unswapped.append(PageRange(object_.id, start, end - start))
+
+
+def _resident_in(object_: VmObject, start: int, end: int) -> list[int]:
+    """Indexes of resident pages of [start, end), ascending."""
+    if end - start < len(object_.resident):
+        return [i for i in range(start, end) if i in object_.resident]
+    return sorted(i for i in object_.resident if start <= i < end)
+
+
+def vm_object_shadow(vm: Vm, object_: VmObject, offset: int, length: int) -> tuple[VmObject, int]:
+    """Put a new anonymous object in front of one, for copy on write.
+
+    Args:
+        vm: Memory.
+        object_: The source; its reference goes over to the new object.
+        offset: Where the caller's range begins in it, in pages.
+        length: Pages of the range.
+
+    Returns:
+        The object to use and the range's offset in it: the source itself if nobody else refers to it.
+    """
+    if object_.ref_count == 1 and object_.anonymous:
+        return object_, offset
+    shadow = vm_object_allocate(vm, ObjectType.DEFAULT, length)
+    _link_shadow(shadow, object_)
+    shadow.backing_offset = offset
+    object_.flags &= ~OBJ_ONEMAPPING
+    return shadow, 0
+
+
+def vm_object_collapse(vm: Vm, object_: VmObject) -> None:
+    """Merge backing objects that nobody else refers to into the object, and skip those it hides altogether."""
+    while object_.backing:
+        backing = vm.objects[object_.backing]
+        if not (backing.anonymous and object_.anonymous) or (backing.flags | object_.flags) & OBJ_DEAD:
+            return
+        if object_.paging_in_progress or backing.paging_in_progress:
+            return
+        if backing.ref_count == 1:
+            if not _absorb(vm, object_, backing):
+                return
+            vm.objects.collapses += 1
+        else:
+            if len(object_.resident) != object_.size and not _all_shadowed(object_, backing):
+                return
+            _bypass(vm, object_, backing)
+            vm.objects.bypasses += 1
+
+
+def _absorb(vm: Vm, object_: VmObject, backing: VmObject) -> bool:
+    """Move the backing object's pages and swap blocks into its only shadow; False while a page is busy."""
+    frames = np.fromiter(backing.resident.values(), np.int64, len(backing.resident))
+    if (vm.pages.np.busy_lock[frames] != VPB_UNBUSIED).any():
+        return False
+    vm_page_cache_free(vm, backing)
+    vm_page_cache_free(vm, object_)
+    _move_pages(vm, object_, backing)
+    if backing.type == ObjectType.SWAP:
+        vm_pager_flush(vm)
+        vm.pager.swap_copy(backing.id, object_.id, object_.backing_offset, object_.size)
+        vm.dealloced.append(backing.id)
+        object_.type = ObjectType.SWAP
+    _replace_backing(vm, object_, backing)
+    if object_.backing:
+        _unlink_shadow(backing, vm.objects[object_.backing])
+    vm.objects.referenced[backing.id] = 0
+    backing.ref_count, backing.type = 0, ObjectType.DEAD
+    vm.objects.drop(backing)
+    return True
+
+
+def _move_pages(vm: Vm, object_: VmObject, backing: VmObject) -> None:
+    """Rename the pages that the shadow lacks (they become dirty, their blocks are freed), free the others."""
+    fields, offset = vm.pages.np, object_.backing_offset
+    inside = [i for i in sorted(backing.resident) if offset <= i < offset + object_.size]
+    hidden = _hidden(vm, object_, [i - offset for i in inside if i - offset not in object_.resident])
+    moved = [i for i in inside if i - offset not in object_.resident and i - offset not in hidden]
+    frames = np.array([backing.resident.pop(i) for i in moved], np.int64)
+    for pindex in sorted(backing.resident):
+        m = backing.resident[pindex]
+        pmap_remove_all(vm, m)
+        if vm.pages.wire_count[m]:
+            vm_page_remove(vm, m)
+        else:
+            vm_page_free(vm, m)
+    blocks = np.flatnonzero(fields.oflags[frames] & VPO_SWAPBLK)
+    vm.unswapped += [PageRange(backing.id, moved[i], 1) for i in blocks]
+    fields.object[frames] = object_.id
+    fields.pindex[frames] -= offset
+    fields.oflags[frames] &= np.uint8(~VPO_SWAPBLK & 0xFF)
+    fields.dirty[frames] = vm.bits_all
+    object_.resident.update(zip((i - offset for i in moved), frames.tolist(), strict=True))
+
+
+def _hidden(vm: Vm, object_: VmObject, pindexes: list[int]) -> set[int]:
+    """Which of these pages, none of them resident, the object has in swap."""
+    if object_.type != ObjectType.SWAP or not pindexes:
+        return set()
+    vm_pager_flush(vm)
+    present = vm.pager.peek(object_.id, pindexes).present
+    return {pindex for pindex, there in zip(pindexes, present, strict=True) if there}
+
+
+def _all_shadowed(object_: VmObject, backing: VmObject) -> bool:
+    """Every page of the backing object within the shadow's window is resident in the shadow."""
+    if backing.type != ObjectType.DEFAULT or backing.cached:
+        return False
+    offset = object_.backing_offset
+    return all(i - offset in object_.resident for i in backing.resident if offset <= i < offset + object_.size)
+
+
+def _bypass(vm: Vm, object_: VmObject, backing: VmObject) -> None:
+    """Let the object shadow what its backing object shadows; the reference on the latter is dropped."""
+    _replace_backing(vm, object_, backing)
+    if object_.backing:
+        vm_object_reference(vm, vm.objects[object_.backing])
+    _drop_reference(vm, backing)
+
+
+def _replace_backing(vm: Vm, object_: VmObject, backing: VmObject) -> None:
+    """Take the backing object out of the chain between the object and what it shadows itself."""
+    _unlink_shadow(object_, backing)
+    object_.backing = 0
+    object_.backing_offset += backing.backing_offset
+    if backing.backing:
+        _link_shadow(object_, vm.objects[backing.backing])
