@@ -1,0 +1,292 @@
+"""The kstack core: the port's methods over stack cache, stack swapping and usage profiling."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import TypeVar
+
+from services.kstack.kstack_cache import KstackCache
+from services.kstack.kstack_swap import KstackSwap
+from services.kstack.stack_use import intr_prof_stack_use
+from services.kstack.state import KSTACK_MAX_PAGES, PendingSwapin, Stack, State
+from services.ports.common import (
+    Answers,
+    CounterValues,
+    Digest,
+    Empty,
+    EventChunk,
+    Setting,
+    Settings,
+    Status,
+    Suspension,
+    Violations,
+)
+from services.ports.kstack import (
+    DisposedStacks,
+    KstackBoot,
+    LowmemResult,
+    NewStacks,
+    StackSample,
+    StackState,
+    StackStates,
+    StackUse,
+    SwappedIn,
+    ThreadPcb,
+    ThreadStack,
+)
+from services.ports.physmem import PhysmemPort
+from services.runtime.context import Context
+from services.runtime.errors import Reason, Refused, kassert
+
+T = TypeVar("T")
+_INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
+
+
+class KstackCore:
+    """Kernel stacks: allocation, cache, low-memory drain, swap-out and swap-in, usage profiling.
+
+    Injection may script `atomic_cmpset_int`: what another processor stores in max_kstack_used right before the
+    compare-and-set of intr_prof_stack_use.
+    """
+
+    def __init__(self, ctx: Context, physmem: PhysmemPort) -> None:
+        """Build an allocator that waits for its boot.
+
+        Args:
+            ctx: Its context.
+            physmem: The memory below.
+        """
+        self._ctx, self._physmem = ctx, physmem
+        self._begin(State())
+
+    def boot(self, config: KstackBoot) -> Empty:
+        """kstack_cache_init (vm_glue.c:482-490): start without stacks; the scheduler delivers vm_lowmem.
+
+        Raises:
+            Refused: A stack size or guard that no kernel is built with.
+        """
+        if not 1 <= config.kstack_pages <= KSTACK_MAX_PAGES:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "kstack_pages", config.kstack_pages, f"1 to {KSTACK_MAX_PAGES}")
+        if config.kstack_guard_pages < 0:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "kstack_guard_pages", config.kstack_guard_pages, "0 or more")
+        self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject)
+        self._begin(State(config.kstack_pages, config.kstack_guard_pages))
+        names = ("cache_hits", "cache_misses", "lowmem_drains", "peak")
+        self._ctx.counters.update({f"vmglue.kstack.{name}": 0 for name in names})
+        self._publish()
+        return Empty()
+
+    def vm_thread_new(self, threads: list[ThreadStack], op: int) -> NewStacks:
+        """vm_thread_new (vm_glue.c:323-409) for each thread; `op` resumes a sleeping request."""
+        state = self._state
+        if op:
+            pending, sleep = self._cache.resume(_pending(state.pending_new, op))
+        else:
+            self._threads_without_stack(thread.tid for thread in threads)
+            pending, sleep = self._cache.vm_thread_new(threads)
+        suspension = self._suspend(state.pending_new, op, pending, sleep)
+        self._publish()
+        return NewStacks(_status(sleep), suspension, list(pending.answers), state.kstacks, len(state.cache))
+
+    def vm_thread_dispose(self, tids: list[int]) -> DisposedStacks:
+        """vm_thread_dispose (vm_glue.c:438-461) for each thread."""
+        stacks = self._stacks_of(tids)
+        answers, kva_bytes = self._cache.vm_thread_dispose(stacks)
+        self._publish()
+        return DisposedStacks(answers, kva_bytes, self._state.kstacks, len(self._state.cache))
+
+    def vm_thread_stack_lowmem(self) -> LowmemResult:
+        """vm_thread_stack_lowmem (vm_glue.c:463-480): destroy every cached stack."""
+        freed, kva_bytes = self._cache.vm_thread_stack_lowmem()
+        self._publish()
+        return LowmemResult(freed, kva_bytes, self._state.kstacks, len(self._state.cache))
+
+    def vm_thread_swapout(self, threads: list[ThreadPcb]) -> Empty:
+        """vm_thread_swapout (vm_glue.c:542-564) for each thread."""
+        self._stacks_of([thread.tid for thread in threads])
+        self._swap.vm_thread_swapout(threads)
+        return Empty()
+
+    def vm_thread_swapin(self, threads: list[ThreadPcb], op: int) -> SwappedIn:
+        """vm_thread_swapin (vm_glue.c:569-606) for each thread; `op` resumes a sleeping request."""
+        table = self._state.pending_swapin
+        if op:
+            pending = _pending(table, op)
+        else:
+            self._stacks_of([thread.tid for thread in threads])
+            pending = PendingSwapin(threads, below=0)
+        answer, sleep = self._swap.vm_thread_swapin(pending)
+        suspension = self._suspend(table, op, pending, sleep)
+        return SwappedIn(_status(sleep), suspension, answer.pcbs, answer.page_requests)
+
+    def intr_prof_stack_use(self, samples: list[StackSample]) -> StackUse:
+        """intr_prof_stack_use (vm_glue.c:502-535) for each sample."""
+        used = []
+        for sample in samples:
+            intr_prof_stack_use(self._ctx, self._state, sample)
+            used.append(self._state.max_kstack_used)
+        self._publish()
+        return StackUse(used)
+
+    def lose_page(self, stack: int, page: int) -> Empty:
+        """A fault: a page leaves the stack's object (refused unless injection is allowed)."""
+        if not self._ctx.env.allow_inject:
+            raise Refused(Reason.INJECTION_REFUSED, "stack", stack, "a system that was started with injection allowed")
+        found = self._state.stacks.get(stack)
+        if found is None:
+            raise Refused(Reason.UNKNOWN_ID, "stack", stack, "the label of a stack that lives")
+        if page >= found.pages:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "page", page, f"0 to {found.pages - 1}")
+        return self._physmem.lose_page(found.obj, page)
+
+    def stack_states(self, with_freed: bool) -> StackStates:
+        """The stacks and the cache, for inspection; of the freed ones the last 4,096."""
+        state, cached = self._state, set(self._state.cache)
+        stacks = [
+            StackState(s.label, "cached" if s.label in cached else "in_use", s.pages, s.tid, s.obj, s.ks)
+            for s in state.stacks.values()
+        ]
+        if with_freed:
+            stacks += [StackState(s.label, "freed", s.pages, 0, s.obj, s.ks) for s in state.freed]
+        return StackStates(sorted(stacks, key=lambda s: s.stack), state.cache[::-1], state.kstacks)
+
+    def sysctl_get(self) -> Settings:
+        """All sysctls of this service."""
+        state = self._state
+        return Settings(
+            [
+                Setting("debug.max_kstack_used", state.max_kstack_used),
+                Setting("kern.kstack_pages", state.kstack_pages),
+                Setting("vm.kstack_cache_size", state.kstack_cache_size),
+                Setting("vm.kstacks", state.kstacks),
+            ]
+        )
+
+    def sysctl_set(self, setting: Setting) -> Empty:
+        """Set one.
+
+        Raises:
+            Refused: No such sysctl, a read-only one, or more than a C int holds.
+        """
+        if setting.name != "vm.kstack_cache_size":
+            raise Refused(
+                Reason.UNKNOWN_SYSCTL, "name", setting.name, "vm.kstack_cache_size, the only one to write here"
+            )
+        if not _INT_MIN <= setting.value <= _INT_MAX:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "value", setting.value, f"a C int, {_INT_MIN} to {_INT_MAX}")
+        self._state.kstack_cache_size = setting.value
+        self._publish()
+        return Empty()
+
+    def inject(self, script: list[Answers]) -> Empty:
+        """Script answers of the kernel around the C code."""
+        self._ctx.env.inject(script)
+        return Empty()
+
+    def digest(self) -> Digest:
+        """Event chain and the allocator's state."""
+        log, state = self._ctx.log, self._state
+        log.flush()
+        stacks = [(s.label, s.pages, s.obj, s.ks, s.tid, s.complete) for s in state.stacks.values()]
+        numbers = (state.kstack_pages, state.kstack_guard_pages, state.kstack_cache_size, state.kstacks)
+        more = (state.max_kstack_used, state.last_label, state.last_op, state.cache, sorted(stacks))
+        pending = (state.pending_new, state.pending_swapin)
+        return Digest(
+            log.head, log.count, hashlib.blake2b(repr((numbers, more, pending)).encode(), digest_size=32).digest()
+        )
+
+    def check(self) -> Violations:
+        """Compare live and cached stacks with kstacks and with the records in kernel memory."""
+        state = self._state
+        found = self._cache.damaged() if state.cache else []
+        live, cached = len(state.threads), len(state.cache)
+        if live + cached != state.kstacks:
+            found.append(f"vm.kstacks is {state.kstacks}; {live} stacks are in use, {cached} cached")
+        owned = {stack.label for stack in state.threads.values()}
+        if set(state.stacks) != owned | set(state.cache) or owned & set(state.cache) or len(owned) != live:
+            found.append("a stack is neither in use nor cached, or both, or has two threads")
+        found += [
+            f"stack {stack.label} is said to be of thread {stack.tid}, and is of {tid}"
+            for tid, stack in state.threads.items()
+            if stack.tid != tid
+        ]
+        found += [
+            f"cached stack {label} has {state.stacks[label].pages} pages"
+            for label in state.cache
+            if state.stacks[label].pages != state.kstack_pages
+        ]
+        return Violations(found, len(state.stacks))
+
+    def events(self, since: int, limit: int) -> EventChunk:
+        """Recorded events from sequence number `since` on."""
+        first, records = self._ctx.log.since(since, limit)
+        return EventChunk(records, first, self._ctx.log.count)
+
+    def counters(self) -> CounterValues:
+        """The service's own counters."""
+        names = sorted(self._ctx.counters)
+        return CounterValues(names, [self._ctx.counters[name] for name in names], self._ctx.sequence)
+
+    def _begin(self, state: State) -> None:
+        self._state = state
+        self._cache = KstackCache(self._ctx, state, self._physmem)
+        self._swap = KstackSwap(self._ctx, state, self._physmem)
+
+    def _threads_without_stack(self, tids: Iterable[int]) -> None:
+        """thread_alloc's assertion, for all threads before anything is changed."""
+        seen: set[int] = set()
+        for tid in tids:
+            has_none = tid not in self._state.threads and tid not in seen
+            kassert(has_none, "thread_alloc got thread with kstack", "thread_alloc")
+            seen.add(tid)
+
+    def _stacks_of(self, tids: list[int]) -> list[Stack]:
+        """The complete stacks of threads, each of which occurs once.
+
+        Raises:
+            Refused: A thread has no stack, sleeps in vm_thread_new, or occurs twice.
+        """
+        threads = self._state.threads
+        for tid in tids:
+            if tid not in threads:
+                raise Refused(Reason.UNKNOWN_ID, "tid", tid, "a thread with a kernel stack")
+            if not threads[tid].complete:
+                raise Refused(Reason.FIELD_OUT_OF_RANGE, "tid", tid, "a thread whose vm_thread_new has returned")
+        if len(set(tids)) != len(tids):
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "tid", tids, "each thread once")
+        return [threads[tid] for tid in tids]
+
+    def _suspend(self, table: dict[int, T], op: int, pending: T, sleep: Suspension | None) -> Suspension | None:
+        """Remember a request that sleeps, under the id that it keeps, or forget one that is complete."""
+        if sleep is None:
+            table.pop(op, None)
+            return None
+        if not op:
+            self._state.last_op += 1
+            op = self._state.last_op
+        table[op] = pending
+        return Suspension(op, sleep.channel, sleep.priority, sleep.wmesg, sleep.timeout_ticks)
+
+    def _publish(self) -> None:
+        """Write what is kept in fields to the counters."""
+        state, counters = self._state, self._ctx.counters
+        counters["vm.kstacks"] = state.kstacks
+        counters["debug.max_kstack_used"] = state.max_kstack_used
+        counters["vmglue.kstack.cache_length"] = len(state.cache)
+        counters["vmglue.kstack.peak"] = max(counters["vmglue.kstack.peak"], state.kstacks)
+
+
+def _status(sleep: Suspension | None) -> Status:
+    return Status.DONE if sleep is None else Status.SUSPENDED
+
+
+def _pending(table: dict[int, T], op: int) -> T:
+    """The sleeping request of an operation.
+
+    Raises:
+        Refused: There is none.
+    """
+    if op not in table:
+        raise Refused(Reason.UNKNOWN_ID, "op", op, "the id of a sleeping request")
+    return table[op]
