@@ -5,48 +5,57 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
-from clients.conform.cases import Case, Malformed, find_files, read_cases
+from clients.conform.cases import Malformed, find_files, read_cases
 from clients.conform.runner import Outcome, run_cases
-from clients.kernel import Kernel
+from clients.exits import BadInput, Exit
+from clients.system import System, SystemConfig
+from services.runtime.errors import ServiceLost
 
 __all__ = ["Malformed", "conform"]
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
-
-def conform(
-    paths: Iterable[Path], kernel: Callable[[], Kernel], as_json: bool = False, out: TextIO | None = None
-) -> int:
-    """Play the cases of files and print what came out.
+def conform(paths: Iterable[Path], wiring: str = "grpc", as_json: bool = False, out: TextIO | None = None) -> Exit:
+    """Play the cases of files on a system of their own and print what came out.
 
     Args:
         paths: Files, or directories of .jsonl files.
-        kernel: Makes the kernel to play on, started so that answers may be scripted; it is closed at the end.
+        wiring: `grpc` or `local`.
         as_json: Print one JSON object instead of text.
         out: Where to print; standard output by default.
 
     Returns:
-        0: all passed; 1: a case failed; 2: cases of a family without a driver were left out.
+        OK: all passed; FAILED: a case failed; BAD_INPUT: cases of a family without a driver were left out.
 
     Raises:
         Malformed: A file is not in the format; nothing was played.
-        ServiceLost: A service cannot be reached any more.
+        SystemFailed: A service ended in the middle.
     """
     cases = [case for path in find_files(paths) for case in read_cases(path)]
-    with closing(kernel()) as machine:
-        wiring, start = machine.wiring, time.perf_counter()
-        outcome = run_cases(machine, cases)
-    seconds = time.perf_counter() - start
-    report = _json_report(outcome, wiring, seconds) if as_json else _text_report(outcome, cases, wiring, seconds)
-    print(report, file=out or sys.stdout)
+    with _start(wiring) as system:
+        begun = time.perf_counter()
+        try:
+            outcome = run_cases(system.kernel, cases)
+        except ServiceLost as lost:
+            raise system.explain(lost) from lost
+        seconds = time.perf_counter() - begun
+    report = _json_report if as_json else _text_report
+    print(report(outcome, wiring, seconds), file=out or sys.stdout)
     if outcome.failed:
-        return EXIT_FAILED
-    return EXIT_BAD_INPUT if outcome.unsupported else EXIT_OK
+        return Exit.FAILED
+    return Exit.BAD_INPUT if outcome.unsupported else Exit.OK
+
+
+def _start(wiring: str) -> System:
+    """A system that accepts scripted answers."""
+    if wiring == "local":
+        return System.local(allow_inject=True)
+    if wiring != "grpc":
+        raise BadInput(f"wiring: {wiring!r} is not known; expected grpc or local")
+    return System.start(SystemConfig(allow_inject=True), note=lambda text: print(text, file=sys.stderr))
 
 
 def _json_report(outcome: Outcome, wiring: str, seconds: float) -> str:
@@ -67,7 +76,7 @@ def _json_report(outcome: Outcome, wiring: str, seconds: float) -> str:
     )
 
 
-def _text_report(outcome: Outcome, cases: list[Case], wiring: str, seconds: float) -> str:
+def _text_report(outcome: Outcome, wiring: str, seconds: float) -> str:
     lines = [str(mismatch) for mismatch in outcome.mismatches]
     for name, family in outcome.families.items():
         remark = " unsupported" if family.unsupported else ""
@@ -75,6 +84,7 @@ def _text_report(outcome: Outcome, cases: list[Case], wiring: str, seconds: floa
     if outcome.unsupported:
         names = ", ".join(f"{name} ({count} cases)" for name, count in outcome.unsupported.items())
         lines.append(f"not played, for want of a driver: {names}")
-    lines.append(f"{len(cases)} cases in {seconds:.1f} s, {wiring}")
+    total = sum(family.total for family in outcome.families.values())
+    lines.append(f"{total} cases in {seconds:.1f} s, {wiring}")
     lines.append(f"{outcome.passed} passed, {outcome.failed} failed")
     return "\n".join(lines)

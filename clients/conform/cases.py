@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 
 from clients.conform.families import FAMILIES, GIVEN, WHEN, Json
 from clients.conform.shape import REQUIRED, ShapeError, choice, listed, record, shown, text
+from clients.exits import BadInput
 
 
-class Malformed(Exception):
+class Malformed(BadInput):
     """A file is not in the format; the text is one line: file, line, field, what is wrong."""
 
     def __init__(self, path: Path, line: int, field: str, problem: str) -> None:

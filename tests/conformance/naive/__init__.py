@@ -6,10 +6,14 @@ from naive.access import Access
 from naive.forking import Forking
 from naive.imgact import Image
 from naive.stack_usage import StackUsage
+from naive.swapping import Swapping
 from naive.words import Json, play
 
 MODELS = {
+    "A_swapout_procs": Swapping,
+    "B_swapper_faultin": Swapping,
     "D_access_and_wiring": Access,
+    "E_stack_paging": Swapping,
     "F_imgact_and_icache": Image,
     "G_fork_and_wait": Forking,
     "H_stack_usage": StackUsage,
