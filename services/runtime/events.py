@@ -77,7 +77,8 @@ class Kind(IntEnum):
     FAULTIN_DONE = 47, "faultin", 720, "pid", "elapsed_us"
     FORK_WAIT = 48, "vm_forkproc", 650, "pid"
     SIGNAL = 49, "vm_fault", 0, "pid", "kern_error", "va"
-    KICK_PROC0 = 50, "kick_proc0", 824, "tid"
+    KICK_PROC0 = 50, "kick_proc0", 824, "sleepers"
+    OOM_KILL = 51, "vm_pageout_oom", 0, "pid", "pages"
     # physmem
     PAGE_ALLOC_FAILED = 64, "vm_page_alloc", 0, "object", "pindex", "class", "free", "cached"
     FAULT_ZERO_FILL = 65, "vm_fault", 0, "vmspace", "va", "object", "pindex", "frame"
@@ -123,9 +124,8 @@ class EventLog:
         self, now_us: int, kind: Kind, subject: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, outcome: int = 0
     ) -> None:
         """Record one event at virtual time `now_us`."""
-        record = RECORD.pack(
-            now_us, self.count, kind, outcome, kind.line, _signed(subject), _signed(a), _signed(b), _signed(c), _signed(d)
-        )
+        integers = map(_signed, (subject, a, b, c, d))
+        record = RECORD.pack(now_us, self.count, kind, outcome, kind.line, *integers)
         self.count += 1
         self._pending.append(record)
         if len(self._pending) >= 4096:
