@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DEV_BSIZE = 512
 """Bytes that one bit of a page's valid and dirty masks stands for."""
@@ -46,17 +46,18 @@ class Arch:
         return (1 << self.page_size // DEV_BSIZE) - 1
 
 
-_ILP32 = {"kernel_min": 0xC0000000, "kernel_max": 0xFFFFF000, "user_max": 0xBFC00000, "direct_map": False}
+_ILP32 = Arch("", kernel_min=0xC0000000, kernel_max=0xFFFFF000, user_max=0xBFC00000, direct_map=False)
+"""What the 32-bit architectures have in common."""
 
 _TABLE = {
     entry.name: entry
     for entry in (
         Arch("amd64"),
-        Arch("i386", kstack_pages=2, **_ILP32),
-        Arch("arm", kstack_pages=2, **_ILP32),
+        replace(_ILP32, name="i386", kstack_pages=2),
+        replace(_ILP32, name="arm", kstack_pages=2),
         Arch("arm64", kernel_min=0xFFFFFF8000000000, kernel_max=0xFFFFFF8800000000, user_max=0x8000000000),
-        Arch("mips", kstack_pages=2, kstack_guard_pages=2, kstack_align_pages=2, **_ILP32 | {"user_max": 0x80000000}),
-        Arch("powerpc", icache_sync=True, **_ILP32 | {"kernel_min": 0xD0000000, "kernel_max": 0xEFFFF000}),
+        replace(_ILP32, name="mips", kstack_pages=2, kstack_guard_pages=2, kstack_align_pages=2, user_max=0x80000000),
+        replace(_ILP32, name="powerpc", icache_sync=True, kernel_min=0xD0000000, kernel_max=0xEFFFF000),
         Arch(
             "powerpc64", kstack_pages=8, icache_sync=True, kernel_min=0xE000000000000000, kernel_max=0xE0000007FFFFF000
         ),

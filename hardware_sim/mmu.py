@@ -7,10 +7,10 @@ are a list threaded through slots. Addresses are page numbers of 36 bits: the ca
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numpy.typing import NDArray
 
 PG_V = 0x1
@@ -48,33 +48,49 @@ TLB_HASH = 0x9E37
 
 OP_REMOVE, OP_REMOVE_WRITE, OP_CLEAR_ACCESSED, OP_CLEAR_MODIFIED, OP_QUERY = range(5)
 """What `frame_op` does to every mapping of a frame."""
-
-_ARRAYS = "uint64[::1], int32[:, ::1], int64[:, ::1], int32[::1], uint64[:, ::1], int64[:, ::1], int64[::1]"
-"""tables, links, meta, pv_head, tlb, spaces, pool: what every compiled function gets."""
+U64Array = NDArray[np.uint64]
+I64Array = NDArray[np.int64]
+I32Array = NDArray[np.int32]
+Word = Any
+"""A scalar of a compiled function: int64 or uint64, as its signature says."""
 
 
 class MmuState(NamedTuple):
-    """All state of an MMU, as the compiled functions take it."""
+    """All state of an MMU; compiled functions take it whole."""
 
-    tables: NDArray[np.uint64]
+    tables: U64Array
     """Page table entries of all tables."""
-    links: NDArray[np.int32]
+    links: I32Array
     """Next and previous mapping of the same frame, by slot."""
-    meta: NDArray[np.int64]
+    meta: I64Array
     """One row per table: see SPACE, BASE, PARENT, LIVE."""
-    pv_head: NDArray[np.int32]
+    pv_head: I32Array
     """First mapping of each frame, 0: none."""
-    tlb: NDArray[np.uint64]
+    tlb: U64Array
     """Tag and frame of each entry of the direct-mapped TLB."""
-    spaces: NDArray[np.int64]
+    spaces: I64Array
     """Root table (0: none), resident pages and wired pages of each address space."""
-    pool: NDArray[np.int64]
+    pool: I64Array
     """Head of the list of free tables and their number."""
 
 
-@njit("int64(uint64[::1], int64, int64)", cache=True, inline="always")
-def _find(tables, root, vpn):  # type: ignore[no-untyped-def]
-    """Slot of the entry of a page, or 0 if a table is missing."""
+_FIELDS = (
+    types.uint64[::1],
+    types.int32[:, ::1],
+    types.int64[:, ::1],
+    types.int32[::1],
+    types.uint64[:, ::1],
+    types.int64[:, ::1],
+    types.int64[::1],
+)
+MMU_STATE = types.NamedTuple(_FIELDS, MmuState)  # type: ignore[no-untyped-call] # numba has no types
+"""Numba's type of MmuState."""
+_PAIR = types.Tuple((types.uint64, types.int64))  # type: ignore[no-untyped-call] # numba has no types
+
+
+@njit(types.int64(types.uint64[::1], types.int64, types.int64), cache=True, inline="always")
+def find_slot(tables: U64Array, root: Word, vpn: Word) -> Word:
+    """Slot of the entry of a page, or 0, which holds none, if a table is missing."""
     table = root
     for level in (27, 18, 9):
         entry = tables[(table << 9) | ((vpn >> level) & 511)]
@@ -84,77 +100,89 @@ def _find(tables, root, vpn):  # type: ignore[no-untyped-def]
     return (table << 9) | (vpn & 511)
 
 
-@njit(f"int64(int64, int64, {_ARRAYS})", cache=True)
-def _find_or_build(space, vpn, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+@njit(types.int64(types.int64, types.int64, MMU_STATE), cache=True)
+def _find_or_build(space: Word, vpn: Word, mmu: MmuState) -> Word:
     """Slot of the entry of a page; missing tables are taken from the pool, which must hold enough."""
-    table = spaces[space, 0]
+    table = mmu.spaces[space, 0]
     for level in (27, 18, 9):
         slot = (table << 9) | ((vpn >> level) & 511)
-        if tables[slot] == 0:
-            child = pool[_FREE_HEAD]
-            pool[_FREE_HEAD] = meta[child, PARENT]
-            pool[_FREE_COUNT] -= 1
-            meta[child, SPACE] = space
-            meta[child, BASE] = (vpn >> level) << level
-            meta[child, PARENT] = slot
-            meta[child, LIVE] = 0
-            meta[table, LIVE] += 1
-            tables[slot] = (np.uint64(child) << np.uint64(12)) | np.uint64(PG_V)
-        table = np.int64(tables[slot] >> np.uint64(12))
+        if mmu.tables[slot] == 0:
+            child = mmu.pool[_FREE_HEAD]
+            mmu.pool[_FREE_HEAD] = mmu.meta[child, PARENT]
+            mmu.pool[_FREE_COUNT] -= 1
+            mmu.meta[child, SPACE] = space
+            mmu.meta[child, BASE] = (vpn >> level) << level
+            mmu.meta[child, PARENT] = slot
+            mmu.meta[child, LIVE] = 0
+            mmu.meta[table, LIVE] += 1
+            mmu.tables[slot] = (np.uint64(child) << np.uint64(12)) | np.uint64(PG_V)
+        table = np.int64(mmu.tables[slot] >> np.uint64(12))
     return (table << 9) | (vpn & 511)
 
 
-@njit("void(int64, int64, uint64[:, ::1])", cache=True)
-def _shoot_down(space, vpn, tlb):  # type: ignore[no-untyped-def]
+@njit(types.void(types.int64, types.int64, MMU_STATE), cache=True)
+def _shoot_down(space: Word, vpn: Word, mmu: MmuState) -> None:
     """Drop a page from the TLB."""
-    entry = (vpn ^ (space * TLB_HASH)) & (len(tlb) - 1)
-    if tlb[entry, 0] >> np.uint64(3) == np.uint64((space << VPN_BITS) | vpn):
-        tlb[entry, 0] = 0
+    entry = (vpn ^ (space * TLB_HASH)) & (len(mmu.tlb) - 1)
+    if mmu.tlb[entry, 0] >> np.uint64(3) == np.uint64((space << VPN_BITS) | vpn):
+        mmu.tlb[entry, 0] = 0
 
 
-@njit(f"uint64(int64, {_ARRAYS})", cache=True)
-def _clear_slot(slot, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+@njit(types.uint64(types.int64, MMU_STATE), cache=True)
+def _clear_slot(slot: Word, mmu: MmuState) -> Word:
     """Make a valid entry invalid, keep the lists, counts and TLB right; the entry as it was. Tables stay."""
-    pte = tables[slot]
-    tables[slot] = 0
+    pte = mmu.tables[slot]
+    mmu.tables[slot] = 0
     table = slot >> 9
-    space = meta[table, SPACE]
-    meta[table, LIVE] -= 1
+    space = mmu.meta[table, SPACE]
+    mmu.meta[table, LIVE] -= 1
     if pte & np.uint64(PG_MANAGED):
-        after, before = links[slot, 0], links[slot, 1]
+        after, before = mmu.links[slot, 0], mmu.links[slot, 1]
         if before:
-            links[before, 0] = after
+            mmu.links[before, 0] = after
         else:
-            pv_head[np.int64(pte >> np.uint64(12))] = after
+            mmu.pv_head[np.int64(pte >> np.uint64(12))] = after
         if after:
-            links[after, 1] = before
-        spaces[space, 1] -= 1
+            mmu.links[after, 1] = before
+        mmu.spaces[space, 1] -= 1
     if pte & np.uint64(PG_W):
-        spaces[space, 2] -= 1
-    _shoot_down(space, meta[table, BASE] + (slot & 511), tlb)
+        mmu.spaces[space, 2] -= 1
+    _shoot_down(space, mmu.meta[table, BASE] + (slot & 511), mmu)
     return pte
 
 
-@njit(f"void(int64, {_ARRAYS})", cache=True)
-def _free_empty(table, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+@njit(types.void(types.int64, MMU_STATE), cache=True)
+def _free_empty(table: Word, mmu: MmuState) -> None:
     """Give an empty table back, and its parents that it leaves empty; roots stay."""
-    while meta[table, LIVE] == 0 and meta[table, PARENT] != 0:
-        slot = meta[table, PARENT]
-        tables[slot] = 0
-        meta[table, PARENT] = pool[_FREE_HEAD]
-        pool[_FREE_HEAD] = table
-        pool[_FREE_COUNT] += 1
+    while mmu.meta[table, LIVE] == 0 and mmu.meta[table, PARENT] != 0:
+        slot = mmu.meta[table, PARENT]
+        mmu.tables[slot] = 0
+        mmu.meta[table, PARENT] = mmu.pool[_FREE_HEAD]
+        mmu.pool[_FREE_HEAD] = table
+        mmu.pool[_FREE_COUNT] += 1
         table = slot >> 9
-        meta[table, LIVE] -= 1
+        mmu.meta[table, LIVE] -= 1
 
 
-@njit(f"uint64(int64, int64, uint64, {_ARRAYS})", cache=True)
-def _enter(space, vpn, pte, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
+@njit(types.uint64(types.int64, types.int64, types.uint64, *_FIELDS), cache=True)
+def _enter(  # the arrays one by one: unpacking the tuple would double the time of a call
+    space: Word,
+    vpn: Word,
+    pte: Word,
+    tables: U64Array,
+    links: I32Array,
+    meta: I64Array,
+    pv_head: I32Array,
+    tlb: U64Array,
+    spaces: I64Array,
+    pool: I64Array,
+) -> Word:
     """Set an entry; returns the one that it replaces (0: none)."""
-    slot = _find_or_build(space, vpn, tables, links, meta, pv_head, tlb, spaces, pool)
+    mmu = MmuState(tables, links, meta, pv_head, tlb, spaces, pool)
+    slot = _find_or_build(space, vpn, mmu)
     old = np.uint64(0)
     if tables[slot] != 0:
-        old = _clear_slot(slot, tables, links, meta, pv_head, tlb, spaces, pool)
+        old = _clear_slot(slot, mmu)
     tables[slot] = pte
     meta[slot >> 9, LIVE] += 1
     if pte & np.uint64(PG_MANAGED):
@@ -170,52 +198,67 @@ def _enter(space, vpn, pte, tables, links, meta, pv_head, tlb, spaces, pool):  #
     return old
 
 
-@njit(f"int64(int64, int64, int64, uint64, int64, uint64[::1], {_ARRAYS})", cache=True)
-def _range(space, start, end, clear, limit, out, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
-    """Clear bits of all valid entries of [start, end); clearing PG_V removes the entry.
+@njit(_PAIR(types.uint64[::1], types.int64, types.int64), cache=True)
+def _leaf_table(tables: U64Array, root: Word, vpn: Word) -> tuple[Word, Word]:
+    """Table that holds the entry of a page, and 0; if one is missing, its parent and the shift of the missing one."""
+    table, level = root, 27
+    while level > 0:
+        entry = tables[(table << 9) | ((vpn >> level) & 511)]
+        if entry == 0:
+            break
+        table = np.int64(entry >> np.uint64(12))
+        level -= 9
+    return table, level
 
-    `out` gets the entries as they were, `out[0]` their number; stops when it is full. Returns the page to go on at.
+
+@njit(types.void(types.int64, types.int64, types.uint64, MMU_STATE), cache=True)
+def _clear_bits(slot: Word, vpn: Word, clear: Word, mmu: MmuState) -> None:
+    """Clear bits of a valid entry; PG_V makes it invalid."""
+    pte = mmu.tables[slot]
+    if clear & np.uint64(PG_V):
+        _clear_slot(slot, mmu)
+    elif pte & clear:
+        mmu.tables[slot] = pte & ~clear
+        space = mmu.meta[slot >> 9, SPACE]
+        if pte & clear & np.uint64(PG_W):
+            mmu.spaces[space, 2] -= 1
+        _shoot_down(space, vpn, mmu)
+
+
+@njit(
+    types.int64(types.int64, types.int64, types.int64, types.uint64, types.int64, types.uint64[::1], MMU_STATE),
+    cache=True,
+)
+def _clear_range(space: Word, vpn: Word, end: Word, clear: Word, limit: Word, out: U64Array, mmu: MmuState) -> Word:
+    """Clear bits of all valid entries from `vpn` to `end`, at most `limit` of them.
+
+    `out[0]` gets the number of entries seen, the rest of `out` the entries as they were. Returns the page to go on at.
     """
-    root = spaces[space, 0]
+    root = mmu.spaces[space, 0]
     found = 0
-    vpn = start
     while vpn < end and found < limit:
-        table = root
-        level = 27
-        while level > 0:
-            entry = tables[(table << 9) | ((vpn >> level) & 511)]
-            if entry == 0:
-                break
-            table = np.int64(entry >> np.uint64(12))
-            level -= 9
+        table, level = _leaf_table(mmu.tables, root, vpn)
         if level > 0:
             vpn = ((vpn >> level) + 1) << level
             continue
         last = min(end, (vpn | 511) + 1)
-        while vpn < last and found < limit and meta[table, LIVE] > 0:
+        while vpn < last and found < limit and mmu.meta[table, LIVE] > 0:
             slot = (table << 9) | (vpn & 511)
-            pte = tables[slot]
-            if pte:
+            if mmu.tables[slot]:
                 found += 1
-                out[found] = pte
-                if clear & np.uint64(PG_V):
-                    _clear_slot(slot, tables, links, meta, pv_head, tlb, spaces, pool)
-                elif pte & clear:
-                    tables[slot] = pte & ~clear
-                    if pte & clear & np.uint64(PG_W):
-                        spaces[space, 2] -= 1
-                    _shoot_down(space, vpn, tlb)
+                out[found] = mmu.tables[slot]
+                _clear_bits(slot, vpn, clear, mmu)
             vpn += 1
-        if meta[table, LIVE] == 0:
+        if mmu.meta[table, LIVE] == 0:
             vpn = last
-            _free_empty(table, tables, links, meta, pv_head, tlb, spaces, pool)
+            _free_empty(table, mmu)
     out[0] = found
     return vpn
 
 
-@njit(f"Tuple((uint64, int64))(int64, int64, {_ARRAYS})", cache=True)
-def frame_op(frame, op, tables, links, meta, pv_head, tlb, spaces, pool):  # type: ignore[no-untyped-def]
-    """Do something to every mapping of a frame.
+@njit(_PAIR(types.int64, types.int64, MMU_STATE), cache=True)
+def frame_op(frame: Word, op: Word, mmu: MmuState) -> tuple[Word, Word]:
+    """Do something to every managed mapping of a frame.
 
     Returns:
         The OR of the entries as they were, and how many of them had PG_A.
@@ -228,22 +271,48 @@ def frame_op(frame, op, tables, links, meta, pv_head, tlb, spaces, pool):  # typ
         clear = np.uint64(PG_A)
     elif op == OP_CLEAR_MODIFIED:
         clear = np.uint64(PG_M)
-    slot = np.int64(pv_head[frame])
+    slot = np.int64(mmu.pv_head[frame])
     while slot:
-        after = np.int64(links[slot, 0])
-        pte = tables[slot]
+        after = np.int64(mmu.links[slot, 0])
+        pte = mmu.tables[slot]
         seen |= pte
         if pte & np.uint64(PG_A):
             accessed += 1
         table = slot >> 9
         if op == OP_REMOVE:
-            _clear_slot(slot, tables, links, meta, pv_head, tlb, spaces, pool)
-            _free_empty(table, tables, links, meta, pv_head, tlb, spaces, pool)
-        elif pte & clear:
-            tables[slot] = pte & ~clear
-            _shoot_down(meta[table, SPACE], meta[table, BASE] + (slot & 511), tlb)
+            _clear_slot(slot, mmu)
+            _free_empty(table, mmu)
+        else:
+            _clear_bits(slot, mmu.meta[table, BASE] + (slot & 511), clear, mmu)
         slot = after
     return seen, accessed
+
+
+@njit(_PAIR(types.int64, types.int64, *_FIELDS), cache=True)
+def _frame_op(
+    frame: Word,
+    op: Word,
+    tables: U64Array,
+    links: I32Array,
+    meta: I64Array,
+    pv_head: I32Array,
+    tlb: U64Array,
+    spaces: I64Array,
+    pool: I64Array,
+) -> tuple[Word, Word]:
+    """See frame_op; for calls from Python, like _enter."""
+    return frame_op(frame, op, MmuState(tables, links, meta, pv_head, tlb, spaces, pool))
+
+
+@njit(types.boolean(types.int64, types.int64, MMU_STATE), cache=True)
+def frame_in_space(frame: Word, space: Word, mmu: MmuState) -> bool:
+    """The frame has a managed mapping in an address space."""
+    slot = np.int64(mmu.pv_head[frame])
+    while slot:
+        if mmu.meta[slot >> 9, SPACE] == space:
+            return True
+        slot = np.int64(mmu.links[slot, 0])
+    return False
 
 
 class Mmu:
@@ -317,7 +386,7 @@ class Mmu:
 
     def pte(self, space: int, vpn: int) -> int:
         """Entry of a page; 0: not mapped."""
-        slot = _find(self.state.tables, self.state.spaces[space, 0], vpn)
+        slot = find_slot(self.state.tables, self.state.spaces[space, 0], vpn)
         return int(self.state.tables[slot]) if slot else 0
 
     def enter(self, space: int, vpn: int, pte: int) -> int:
@@ -326,7 +395,7 @@ class Mmu:
             self._grow(len(self.state.meta))
         return int(_enter(space, vpn, pte, *self.state))
 
-    def clear_range(self, space: int, start: int, end: int, bits: int) -> NDArray[np.uint64]:
+    def clear_range(self, space: int, start: int, end: int, bits: int) -> U64Array:
         """Clear bits of all entries of pages [start, end); PG_V removes them.
 
         Returns:
@@ -335,13 +404,13 @@ class Mmu:
         parts = []
         limit = len(self._scratch) - 1
         while start < end:
-            start = _range(space, start, end, bits, limit, self._scratch, *self.state)
+            start = _clear_range(space, start, end, bits, limit, self._scratch, self.state)
             parts.append(self._scratch[1 : 1 + int(self._scratch[0])].copy())
         return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
     def frame_op(self, frame: int, op: int) -> tuple[int, int]:
         """Do `op` to every mapping of a frame; see the compiled function."""
-        seen, accessed = frame_op(frame, op, *self.state)
+        seen, accessed = _frame_op(frame, op, *self.state)
         return int(seen), int(accessed)
 
     def mappings(self, frame: int) -> list[tuple[int, int]]:

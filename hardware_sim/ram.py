@@ -68,4 +68,5 @@ class Ram:
     def stamps(self, frames: Frames) -> NDArray[np.uint64]:
         """Words 0 to 4 and the last one of each frame: uint64[n, 6]."""
         columns = np.array([*STAMP_WORDS, self.words.shape[1] - 1])
-        return self.words[np.asarray(frames, np.int64)[:, None], columns]
+        stamps: NDArray[np.uint64] = self.words[np.asarray(frames, np.int64)[:, None], columns]
+        return stamps

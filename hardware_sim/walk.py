@@ -10,10 +10,22 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
+from numba import njit, types
 
-from hardware_sim.mmu import PG_A, PG_M, PG_RW, PG_V, PG_X, TLB_HASH, TLB_SPACE_SHIFT, Mmu, _find
+from hardware_sim.mmu import (
+    PG_A,
+    PG_M,
+    PG_RW,
+    PG_V,
+    PG_X,
+    TLB_HASH,
+    TLB_SPACE_SHIFT,
+    I64Array,
+    Mmu,
+    U64Array,
+    Word,
+    find_slot,
+)
 from hardware_sim.ram import Ram
 
 LOAD, STORE, EXEC = 1, 2, 4
@@ -58,25 +70,42 @@ class Walked(NamedTuple):
     """With FAULT: the kinds of access that the record needs."""
 
 
-_SIGNATURE = (
-    "UniTuple(int64, 10)(uint64[::1], int64, int64, int64, int64, int64, int64, uint64,"
-    " uint64[::1], uint64[:, ::1], uint64[:, ::1], int64[::1], int64[::1])"
-)
+_WORDS = types.uint64[:, ::1]
+_SIGNATURE = types.UniTuple(types.int64, 10)(  # type: ignore[no-untyped-call] # numba has no types
+    types.uint64[::1], *[types.int64] * 6, types.uint64,
+    types.uint64[::1], _WORDS, _WORDS, types.int64[::1], types.int64[::1],
+)  # fmt: skip
 
 
 @njit(_SIGNATURE, cache=True)
-def _walk(runs, i, phase, limit, mips, space, root, seed, tables, tlb, words, owner, pindex):  # type: ignore[no-untyped-def]
+def _walk(
+    runs: U64Array,
+    i: Word,
+    phase: Word,
+    limit: Word,
+    mips: Word,
+    space: Word,
+    root: Word,
+    seed: Word,
+    tables: U64Array,
+    tlb: U64Array,
+    words: U64Array,
+    owner: I64Array,
+    pindex: I64Array,
+) -> tuple[Word, ...]:
     """See `walk`; `limit` is the budget in instructions, the phase included."""
     mask, last_word = np.uint64(len(tlb) - 1), words.shape[1] - 1
     space_tag = np.uint64(space) << np.uint64(TLB_SPACE_SHIFT)
     space_hash = np.uint64(space * TLB_HASH)
     space_writer = np.uint64(space) << np.uint64(WRITER_SHIFT)
     count = len(runs)
-    total, refs, calls, misses, torn = phase, np.uint64(0), np.uint64(0), 0, 0
-    stop, fault_vpn, access = 0, 0, 0
+    refs: Word = np.uint64(0)
+    calls: Word = np.uint64(0)
+    total, misses, torn = phase, 0, 0
+    stop, fault_vpn, access = np.int64(0), np.int64(0), np.int64(0)
     while i < count:
         if total >= limit:
-            stop = 1
+            stop = np.int64(1)
             break
         record = runs[i]
         want = (record >> np.uint64(24)) | space_tag
@@ -88,7 +117,7 @@ def _walk(runs, i, phase, limit, mips, space, root, seed, tables, tlb, words, ow
             entry = np.int64((vpn ^ space_hash) & mask)
             tag = tlb[entry, 0]
             if (tag ^ want) & ~(tag & np.uint64(7)):
-                slot = _find(tables, root, np.int64(vpn))  # slot 0 holds no entry and allows nothing
+                slot = find_slot(tables, root, np.int64(vpn))  # slot 0 holds no entry and allows nothing
                 pte = tables[slot]
                 allowed = (
                     (pte & np.uint64(PG_V)) * np.uint64(LOAD)
@@ -96,7 +125,7 @@ def _walk(runs, i, phase, limit, mips, space, root, seed, tables, tlb, words, ow
                     | ((pte & np.uint64(PG_X)) // np.uint64(PG_X)) * np.uint64(EXEC)
                 )
                 if kinds & ~allowed:
-                    stop, fault_vpn, access = 2, np.int64(vpn), np.int64(kinds)
+                    stop, fault_vpn, access = np.int64(2), np.int64(vpn), np.int64(kinds)
                     break
                 pte |= np.uint64(PG_A)
                 if kinds & np.uint64(STORE):
@@ -128,10 +157,10 @@ def _walk(runs, i, phase, limit, mips, space, root, seed, tables, tlb, words, ow
 def walk(
     mmu: Mmu,
     ram: Ram,
-    owner: NDArray[np.int64],
-    pindex: NDArray[np.int64],
+    owner: I64Array,
+    pindex: I64Array,
     space: int,
-    runs: NDArray[np.uint64],
+    runs: U64Array,
     start: int,
     budget_us: int,
     phase: int,

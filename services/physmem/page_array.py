@@ -125,16 +125,14 @@ class PageArray:
     def bind(self) -> None:
         """Make the scalar views anew, after the arrays were replaced."""
         fields = self.np
-        self.free = memoryview(self.free_frames)
-        self.object, self.pindex = memoryview(fields.object), memoryview(fields.pindex)
-        self.flags, self.aflags, self.oflags = (
-            memoryview(fields.flags), memoryview(fields.aflags), memoryview(fields.oflags)
-        )  # fmt: skip
-        self.queue, self.act_count = memoryview(fields.queue), memoryview(fields.act_count)
-        self.wire_count, self.hold_count = memoryview(fields.wire_count), memoryview(fields.hold_count)
-        self.busy_lock = memoryview(fields.busy_lock)
-        self.valid, self.dirty = memoryview(fields.valid), memoryview(fields.dirty)
-        self.qnext, self.qprev = memoryview(fields.qnext), memoryview(fields.qprev)
+        self.free = self.free_frames.data
+        self.object, self.pindex = fields.object.data, fields.pindex.data
+        self.flags, self.aflags, self.oflags = fields.flags.data, fields.aflags.data, fields.oflags.data
+        self.queue, self.act_count = fields.queue.data, fields.act_count.data
+        self.wire_count, self.hold_count = fields.wire_count.data, fields.hold_count.data
+        self.busy_lock = fields.busy_lock.data
+        self.valid, self.dirty = fields.valid.data, fields.dirty.data
+        self.qnext, self.qprev = fields.qnext.data, fields.qprev.data
 
     def head(self, queue: int) -> int:
         """Node that is the head of a page queue."""

@@ -197,6 +197,23 @@ def vm_object_shadow(vm: Vm, object_: VmObject, offset: int, length: int) -> tup
     return shadow, 0
 
 
+def vm_object_coalesce(vm: Vm, object_: VmObject, end: int, length: int) -> bool:
+    """Let an anonymous object also back the `length` pages from page `end` on, where the caller's range in it ends.
+
+    Returns:
+        It does; False: the range needs an object of its own.
+    """
+    if not object_.anonymous:
+        return False
+    vm_object_collapse(vm, object_)
+    if object_.backing or (object_.ref_count > 1 and object_.size != end):
+        return False
+    if end < object_.size:
+        vm_object_page_remove(vm, object_, end, end + length)
+    object_.size = max(object_.size, end + length)
+    return True
+
+
 def vm_object_collapse(vm: Vm, object_: VmObject) -> None:
     """Merge backing objects that nobody else refers to into the object, and skip those it hides altogether."""
     while object_.backing:

@@ -337,7 +337,7 @@ def vm_pager_page_unswapped(vm: Vm, m: int) -> None:
 # Residency
 
 
-def vm_page_lookup(vm: Vm, object_: VmObject, pindex: int) -> int | None:
+def vm_page_lookup(object_: VmObject, pindex: int) -> int | None:
     """The resident page at an index, or None; cached pages are not found."""
     return object_.resident.get(pindex)
 
@@ -398,7 +398,8 @@ def vm_page_alloc(vm: Vm, object_: VmObject | None, pindex: int, req: int) -> in
         object_ is None or pindex not in object_.resident, "vm_page_alloc: pindex already allocated", "vm_page_alloc"
     )
     if not _may_allocate(vm, req):
-        return _alloc_failed(vm, object_, pindex, req)
+        _alloc_failed(vm, object_, pindex, req)
+        return None
     m = _take_frame(vm, object_, pindex, req)
     if m is not None:
         _initialise(vm, m, object_, pindex, req)
@@ -516,7 +517,6 @@ def vm_page_free(vm: Vm, m: int) -> None:
     Raises:
         KernelPanic: It is wired, shared busy or still mapped.
     """
-    pages = vm.pages
     kassert(not pmap_page_is_mapped(vm, m), f"vm_page_free_toq: freeing mapped page {m}", "vm_page_free_toq")
     _free_toq(vm, m)
 
