@@ -5,6 +5,7 @@ from __future__ import annotations
 from naive.access import Access
 from naive.forking import Forking
 from naive.imgact import Image
+from naive.kernel_stacks import KernelStacks
 from naive.stack_usage import StackUsage
 from naive.swapping import Swapping
 from naive.words import Json, play
@@ -12,6 +13,7 @@ from naive.words import Json, play
 MODELS = {
     "A_swapout_procs": Swapping,
     "B_swapper_faultin": Swapping,
+    "C_kernel_stacks": KernelStacks,
     "D_access_and_wiring": Access,
     "E_stack_paging": Swapping,
     "F_imgact_and_icache": Image,
