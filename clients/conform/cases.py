@@ -79,7 +79,7 @@ def _cases(path: Path, lines: list[bytes]) -> Iterator[Case]:
     seen: set[str] = set()
     for number, line in enumerate(lines, start=1):
         try:
-            case = _read_case(_decode(line))
+            case = read_case(_decode(line))
             if case.id in seen:
                 raise ShapeError("id", f"{case.id} is used twice")
         except ShapeError as error:
@@ -137,7 +137,12 @@ _CASE = record(
 )
 
 
-def _read_case(value: Any) -> Case:
+def read_case(value: Any) -> Case:
+    """A case from its JSON value.
+
+    Raises:
+        ShapeError: It is not in the format.
+    """
     case = _CASE(value, "")
     when = WHEN[case["family"]](case["when"], "when")
     steps, final = case["then"]["steps"], case["then"]["final"]
