@@ -218,7 +218,8 @@ def docs_text() -> str:
         "# System calls",
         "",
         "What each Linux system call of a trace does in the simulated FreeBSD kernel. Made from",
-        "`services/scheduler/syscalls.py` by `python -m services.scheduler.syscalls docs/syscalls.md`; change it there.",
+        "`services/scheduler/syscalls.py` by `python -m services.scheduler.syscalls docs/syscalls.md`; change it "
+        "there.",
         "",
         "A thread that sleeps at priority 104 (PSOCK) or above may be swapped out with its process; below it may not.",
         "Instructions and stack depth are estimates.",

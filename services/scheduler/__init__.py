@@ -1,0 +1,1 @@
+"""The scheduler: processes, threads, the clock and the kernel's own threads."""

@@ -1,0 +1,199 @@
+"""The machine's loop: timers, device completions, kernel work, and the next slice of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop
+from typing import Any
+
+from hardware_sim.cpu import COSTS
+from services.ports.scheduler import Dispatch, DispatchKind
+from services.scheduler.glue_swap import swapper
+from services.scheduler.kern import Kern
+from services.scheduler.kern_exec import kern_execve
+from services.scheduler.kern_exit import child_channel, exit1, kern_wait
+from services.scheduler.kern_fork import fork1
+from services.scheduler.kern_syscalls import map_change, sleep_call, sysctl_call
+from services.scheduler.kthreads import hold_main, init_main, vm_daemon, vm_pageout_worker
+from services.scheduler.proc_flags import P_SYSTEM, TDI_SWAPPED
+from services.scheduler.runq import mi_switch, on_cpu, sched_choose
+from services.scheduler.sleepq import sleepq_timeout, wakeup
+from services.scheduler.state import (
+    INIT,
+    ExecFrame,
+    ExitFrame,
+    ForkFrame,
+    HolderFrame,
+    InitFrame,
+    MapFrame,
+    PagedaemonFrame,
+    Proc,
+    SleepFrame,
+    SwapperFrame,
+    Thread,
+    TimerKind,
+    VmdaemonFrame,
+    VslockFrame,
+    WaitFrame,
+)
+from services.scheduler.upcalls import absorb
+
+MEMORY_WAIT_US_MAX = 600_000_000
+"""Virtual time after which programs that only wait for memory count as deadlocked: the page daemon found none."""
+_REASONS_MAX = 8
+
+_FRAMES: dict[type, Callable[[Kern, Thread, Any], bool]] = {
+    SwapperFrame: swapper,
+    HolderFrame: hold_main,
+    PagedaemonFrame: vm_pageout_worker,
+    VmdaemonFrame: vm_daemon,
+    InitFrame: init_main,
+    ForkFrame: fork1,
+    ExecFrame: kern_execve,
+    ExitFrame: exit1,
+    WaitFrame: kern_wait,
+    SleepFrame: sleep_call,
+    VslockFrame: sysctl_call,
+    MapFrame: map_change,
+}
+_FOR_EVER = (SwapperFrame, HolderFrame, PagedaemonFrame, VmdaemonFrame, InitFrame)
+
+
+def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
+    """Let the machine go on until a program's thread has the processor in user mode.
+
+    Args:
+        k: The kernel.
+        limit_us: Virtual time up to which idle time may pass; 0: no bound.
+    """
+    s = k.s
+    while True:
+        absorb(k)
+        if _fire_due(k):
+            continue
+        td = sched_choose(k)
+        if td is None:
+            dispatch = _idle(k, limit_us)
+            if dispatch is not None:
+                return dispatch
+            continue
+        if mi_switch(k, td, COSTS.context_switch_us):
+            continue
+        on_cpu(k, td)
+        p = s.allproc[td.td_pid]
+        if td.td_frame is None:
+            if not p.p_sig:
+                return _user(k, td, p)
+            td.td_frame = ExitFrame(-p.p_sig)
+        if _FRAMES[type(td.td_frame)](k, td, td.td_frame) and not isinstance(td.td_frame, _FOR_EVER):
+            td.td_frame = None
+
+
+def _fire_due(k: Kern) -> bool:
+    """Complete the device operations that are due, in order of (due, id), and end the sleeps whose time has come."""
+    s = k.s
+    fired = False
+    done: list[int] = []
+    while s.ios and s.ios[0][0] <= s.now_us:
+        done.append(heappop(s.ios)[1])
+    if done:
+        k.physmem.complete_io(done)
+        absorb(k)
+        fired = True
+    while s.timers and s.timers[0][0] <= s.now_us:
+        _, seq, kind, tid = heappop(s.timers)
+        fired = True
+        if kind == TimerKind.SPAWN:
+            wakeup(k, child_channel(INIT))
+        elif tid in s.threads and s.threads[tid].td_timeout == seq:
+            sleepq_timeout(k, s.threads[tid])
+    return fired
+
+
+def _next_due(k: Kern) -> int | None:
+    """Virtual time of the next timer or device completion; timers of sleeps that ended before are dropped."""
+    s = k.s
+    while s.timers and s.timers[0][2] == TimerKind.SLEEP:
+        _, seq, _, tid = s.timers[0]
+        if tid in s.threads and s.threads[tid].td_timeout == seq:
+            break
+        heappop(s.timers)
+    due = [queue[0][0] for queue in (s.timers, s.ios) if queue]
+    return min(due) if due else None
+
+
+def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
+    """The thread returns to user mode: a slice up to its end or the next timer."""
+    s = k.s
+    td.td_priority = td.td_user_pri
+    due = _next_due(k)
+    budget = td.td_slice_us if due is None else min(td.td_slice_us, due - s.now_us)
+    s.user_ran_us = s.now_us
+    s.dispatched = True
+    notices, s.notices = s.notices, []
+    return Dispatch(
+        DispatchKind.RUN,
+        s.now_us,
+        k.ticks,
+        td.td_tid,
+        p.p_pid,
+        p.p_vmspace,
+        p.p_cookie,
+        max(budget, 1),
+        td.td_phase,
+        td.td_fault_op,
+        notices,
+    )
+
+
+def _idle(k: Kern, limit_us: int) -> Dispatch | None:
+    """Nothing is runnable: jump to the next event, or answer that there is none; None: time has passed, go on."""
+    s = k.s
+    due = _next_due(k)
+    if _finished(k):
+        return _stopped(k, DispatchKind.FINISHED)
+    if due is None or _deadlocked(k):
+        return _stopped(k, DispatchKind.DEADLOCK, _reason(k))
+    until = due if limit_us <= 0 else min(due, max(limit_us, s.now_us))
+    s.idle_us += until - s.now_us
+    s.lastthread = 0
+    k.set_time(until)
+    return None if until == due else _stopped(k, DispatchKind.IDLE)
+
+
+def _stopped(k: Kern, kind: DispatchKind, reason: str = "") -> Dispatch:
+    notices, k.s.notices = k.s.notices, []
+    return Dispatch(kind, k.s.now_us, k.ticks, notices=notices, reason=reason)
+
+
+def _programs(k: Kern) -> list[Proc]:
+    return [p for p in k.s.allproc.values() if p.p_flag & P_SYSTEM == 0]
+
+
+def _finished(k: Kern) -> bool:
+    return not k.s.spawns and not k.s.zombproc and not any(p.p_flag & P_SYSTEM == 0 for p in k.s.allproc.values())
+
+
+def _deadlocked(k: Kern) -> bool:
+    """No program can ever run again: nothing is due that concerns one, and waiting for memory has its limit."""
+    s = k.s
+    if s.ios or s.spawns:
+        return False
+    memory = False
+    for td in s.threads.values():
+        memory |= td.td_wchan == "v_free_count" or td.td_inhibitors == TDI_SWAPPED
+        if td.td_timeout and not k.is_kernel(td):
+            return False
+    return not memory or s.now_us - s.user_ran_us > MEMORY_WAIT_US_MAX
+
+
+def _reason(k: Kern) -> str:
+    """Who waits for what."""
+    waits = [
+        f"{p.p_comm} (pid {p.p_pid}) waits for {td.td_wchan or 'the swapper'}"
+        + (f" ({td.td_wmesg})" if td.td_wmesg else "")
+        for p in _programs(k)
+        for td in p.p_threads
+    ]
+    more = f", and {len(waits) - _REASONS_MAX} more" if len(waits) > _REASONS_MAX else ""
+    return ", ".join(waits[:_REASONS_MAX]) + more

@@ -1,0 +1,391 @@
+"""Swapping of whole processes: vm_glue.c:681-1094, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from hardware_sim.clock import INT_MIN, c_div, c_int, c_uint
+from hardware_sim.cpu import COSTS, Pcb
+from services.ports.common import Status
+from services.ports.kstack import ThreadPcb
+from services.runtime.errors import KernelPanic, kassert
+from services.runtime.events import Kind
+from services.scheduler.kern import Kern
+from services.scheduler.proc_flags import (
+    EBUSY,
+    MAXSLP,
+    P_INMEM,
+    P_STOPPED_SINGLE,
+    P_SWAPPINGIN,
+    P_SWAPPINGOUT,
+    P_SYSTEM,
+    P_TRACED,
+    P_WEXIT,
+    PVM,
+    TDF_INMEM,
+    TDF_SWAPINREQ,
+    TDI_SWAPPED,
+    VM_SWAP_IDLE,
+    VM_SWAP_NORMAL,
+    Prs,
+    Tds,
+    pri_is_realtime,
+)
+from services.scheduler.sleepq import (
+    PROC0_CHANNEL,
+    msleep,
+    setrunnable,
+    td_clr_inhib,
+    td_set_inhib,
+    thread_safetoswapout,
+    tick_us,
+    wakeup,
+)
+from services.scheduler.state import FaultinFrame, Proc, SwapperFrame, Thread
+from services.scheduler.upcalls import suspend
+
+_SWAP_STATE = P_INMEM | P_SWAPPINGOUT | P_SWAPPINGIN
+_LIVELOCK_RETRIES = 100
+"""Successive EBUSY of one process, with nothing else in between, that count as a scan without end."""
+
+
+class Skip(IntEnum):
+    """Why swapout_procs left a process alone: outcome of a SWAPOUT_SKIP event, the line of vm_glue.c as its value."""
+
+    NEW = 875
+    SYSTEM = 883
+    NO_VMSPACE = 898
+    MAP_LOCKED = 900
+    HELD = 904
+    NOT_INMEM = 914
+    NOT_NORMAL = 918
+    REALTIME = 930
+    SLEPT_TOO_SHORT = 939
+    UNSAFE = 953
+    NOT_IDLE = 963
+    MIN_NOT_IDLE = 980
+
+
+@dataclass(slots=True)
+class SwapoutScan:
+    """What one call of swapout_procs did.
+
+    Attributes:
+        swapped_out: Processes whose swapout() succeeded, in order.
+        busy: Processes whose swapout() returned EBUSY, once for each time.
+        livelock: Process that would be retried for ever; 0: the scan ended.
+    """
+
+    action: int
+    swapped_out: list[int] = field(default_factory=list)
+    busy: list[int] = field(default_factory=list)
+    livelock: int = 0
+    _skipped: set[int] = field(default_factory=set)
+    _locked: dict[int, bool] = field(default_factory=dict)
+    _resident: dict[int, int] = field(default_factory=dict)
+    _stacks: list[ThreadPcb] = field(default_factory=list)
+
+    def trylock_maps(self, k: Kern) -> None:
+        """vm_map_trylock of every map that the scan will ask for, in one call; held until it ends."""
+        wanted = dict.fromkeys(
+            p.p_vmspace
+            for p in reversed(k.s.allproc.values())
+            if p.p_state is not Prs.NEW and p.p_flag & P_SYSTEM == 0 and p.p_vmspace
+        )
+        if wanted:
+            answer = k.physmem.vm_map_trylock(list(wanted))
+            self._locked = dict(zip(wanted, answer.locked, strict=True))
+            self._resident = dict(zip(wanted, answer.resident, strict=True))
+
+    def unlock_maps(self, k: Kern) -> None:
+        """vm_map_unlock of those that were locked."""
+        held = [vmspace for vmspace, locked in self._locked.items() if locked]
+        if held:
+            k.physmem.vm_map_unlock(held)
+
+    def map_trylock(self, k: Kern, vmspace: int) -> bool:
+        """vm_map_trylock as the C code asks it, process by process."""
+        return bool(k.ctx.env.ask(f"vm_map_trylock:{vmspace}", lambda: self._locked[vmspace]))
+
+    def resident_count(self, vmspace: int) -> int:
+        """vmspace_resident_count."""
+        return self._resident[vmspace]
+
+    def vm_thread_swapout(self, k: Kern, p: Proc) -> None:
+        """Let the stacks of a process go with those of all others of this call; at once if answers are scripted."""
+        self._stacks += [ThreadPcb(td.td_tid, p.p_pid, save_pcb(td)) for td in p.p_threads]
+        if k.s.scripted:
+            self.flush(k)
+
+    def flush(self, k: Kern) -> None:
+        """vm_thread_swapout of all stacks collected, in one call."""
+        stacks, self._stacks = self._stacks, []
+        if stacks and k.s.config.stack_swap:
+            k.kstack.vm_thread_swapout(stacks)
+
+    def skip(self, k: Kern, p: Proc, why: Skip, found: int, wanted: int) -> None:
+        """Note a process that stays; once a call."""
+        if p.p_pid not in self._skipped:
+            self._skipped.add(p.p_pid)
+            k.ctx.event(Kind.SWAPOUT_SKIP, p.p_pid, found, wanted, outcome=why)
+
+
+def save_pcb(td: Thread) -> bytes:
+    """cpu_thread_swapout: the registers that go to the top of the stack."""
+    td.td_pcb = Pcb(
+        td.td_tid,
+        td.td_pid,
+        td.td_state,
+        td.td_references,
+        td.td_runtime_us,
+        td.td_phase,
+        td.td_switches,
+        td.ru_nswap,
+        td.td_kstack,
+    ).pack()
+    return td.td_pcb
+
+
+def swapout_procs(k: Kern, action: int) -> SwapoutScan:
+    """swapout_procs (vm_glue.c:855-1006): swap out every process that may go.
+
+    The C code starts again at the head of the list after each swapout(). Where nothing else changed meanwhile, the
+    processes already passed would be skipped again for the same reason and the one just swapped out because it is
+    out, so the scan goes on behind it: the same answers in O(n).
+    """
+    s = k.s
+    scan = SwapoutScan(action)
+    scan.trylock_maps(k)
+    didswap = retries = position = 0
+    order = list(reversed(s.allproc.values()))
+    while position < len(order):
+        p = order[position]
+        verdict = _why_not(k, p, scan)
+        if verdict is not None:
+            scan.skip(k, p, *verdict)
+            position += 1
+            continue
+        before = (s.seq, k.ticks)
+        if swapout(k, p, scan) == 0:
+            didswap += 1
+            retries = 0
+            scan.swapped_out.append(p.p_pid)
+        else:
+            retries = retries + 1 if scan.busy and scan.busy[-1] == p.p_pid else 1
+            scan.busy.append(p.p_pid)
+            if retries > _LIVELOCK_RETRIES:
+                scan.livelock = p.p_pid
+                break
+        k.ctx.env.preempt("swapout_procs:retry")
+        if s.scripted or retries or before != (s.seq, k.ticks):
+            order, position = list(reversed(s.allproc.values())), 0
+        else:
+            position += 1
+    scan.flush(k)
+    scan.unlock_maps(k)
+    if didswap:
+        wakeup(k, PROC0_CHANNEL)
+    k.ctx.event(Kind.SWAPOUT_DONE, action, didswap, len(order), outcome=min(scan.livelock, 1))
+    return scan
+
+
+def _why_not(k: Kern, p: Proc, scan: SwapoutScan) -> tuple[Skip, int, int] | None:
+    """The checks of one process in their order (vm_glue.c:866-983): what keeps it, or None: swapout() is called."""
+    if p.p_state is Prs.NEW:
+        return Skip.NEW, 0, 0
+    if p.p_flag & P_SYSTEM:
+        return Skip.SYSTEM, 0, 0
+    vm = k.s.vmspaces.get(p.p_vmspace)
+    if vm is None or vm.vm_refcnt <= 0:
+        return Skip.NO_VMSPACE, 0, 0
+    if not scan.map_trylock(k, p.p_vmspace):
+        return Skip.MAP_LOCKED, 0, 0
+    if p.p_lock != 0 or p.p_flag & (P_STOPPED_SINGLE | P_TRACED | P_SYSTEM | P_WEXIT):
+        return Skip.HELD, p.p_lock, p.p_flag
+    if p.p_flag & _SWAP_STATE != P_INMEM:
+        return Skip.NOT_INMEM, p.p_flag, 0
+    if p.p_state is not Prs.NORMAL:
+        return Skip.NOT_NORMAL, p.p_state, 0
+    action, minslptime = scan.action, 100000
+    threshold1, threshold2 = k.s.swap_idle_threshold1, k.s.swap_idle_threshold2
+    for td in p.p_threads:
+        if pri_is_realtime(td.td_pri_class):
+            return Skip.REALTIME, td.td_pri_class, 0
+        slptime = c_div(c_int(k.ticks - td.td_slptick), k.hz)
+        if slptime < threshold1:
+            return Skip.SLEPT_TOO_SHORT, slptime, threshold1
+        if not thread_safetoswapout(k, td):
+            return Skip.UNSAFE, slptime, 0
+        if action & VM_SWAP_NORMAL == 0 and (action & VM_SWAP_IDLE == 0 or slptime < threshold2):
+            return Skip.NOT_IDLE, slptime, threshold2
+        minslptime = min(minslptime, slptime)
+    if action & VM_SWAP_NORMAL or (action & VM_SWAP_IDLE and minslptime > threshold2):
+        return None
+    return Skip.MIN_NOT_IDLE, minslptime, threshold2
+
+
+def swapout(k: Kern, p: Proc, scan: SwapoutScan) -> int:
+    """swapout (vm_glue.c:1038-1093): 0, or EBUSY if a thread became unsafe."""
+    kassert(p.p_flag & _SWAP_STATE == P_INMEM, "swapout: lost a swapout race?", "swapout", 1054)
+    resident = scan.resident_count(p.p_vmspace)
+    k.s.vmspaces[p.p_vmspace].vm_swrss = resident
+    p.p_flag &= ~P_INMEM
+    p.p_flag |= P_SWAPPINGOUT
+    for td in p.p_threads:
+        if not thread_safetoswapout(k, td):
+            swapclear(k, p)
+            k.ctx.event(Kind.SWAPOUT_BUSY, p.p_pid, outcome=EBUSY)
+            return EBUSY
+        td.td_flags &= ~TDF_INMEM
+        td_set_inhib(td, TDI_SWAPPED)
+    p.p_threads[0].ru_nswap += 1
+    k.ctx.env.preempt("swapout:unlocked")
+    scan.vm_thread_swapout(k, p)
+    p.p_flag &= ~P_SWAPPINGOUT
+    p.p_swtick = c_uint(k.ticks)
+    k.s.swapouts += 1
+    k.ctx.event(Kind.SWAPOUT, p.p_pid, resident, p.p_swtick)
+    return 0
+
+
+def swapclear(k: Kern, p: Proc) -> None:
+    """swapclear (vm_glue.c:1008-1036): the process is in memory; threads that nothing else keeps run."""
+    for td in p.p_threads:
+        td.td_flags |= TDF_INMEM
+        td.td_flags &= ~TDF_SWAPINREQ
+        td_clr_inhib(td, TDI_SWAPPED)
+        if td.td_state is Tds.CAN_RUN and setrunnable(k, td):
+            raise KernelPanic("not waking up swapper", "swapclear", 1029)
+    p.p_flag &= ~(P_SWAPPINGIN | P_SWAPPINGOUT)
+    p.p_flag |= P_INMEM
+
+
+def swapin_channel(pid: int) -> str:
+    """&p->p_flag, where those wait who find a swap-in under way."""
+    return f"swapin:{pid}"
+
+
+def faultin(k: Kern, td: Thread, f: FaultinFrame) -> bool:
+    """faultin (vm_glue.c:681-729) by thread `td`, with its progress in `f`.
+
+    Returns:
+        False: `td` was put to sleep; call again when it runs.
+    """
+    p = k.s.allproc.get(f.pid)
+    if p is None:
+        return True
+    if f.step < 2:
+        if p.p_flag & P_SWAPPINGIN:
+            f.step = 1
+            msleep(k, td, swapin_channel(p.p_pid), PVM, "faultin")
+            return False
+        if f.step == 1 or p.p_flag & P_INMEM:
+            return True
+        p.p_lock += 1
+        p.p_flag |= P_SWAPPINGIN
+        f.step, f.begun_us = 2, k.s.now_us
+        k.ctx.event(Kind.FAULTIN, p.p_pid, c_int(k.ticks - p.p_swtick))
+        k.ctx.env.preempt("faultin:unlocked")
+    if not _swapin_stacks(k, td, p, f):
+        return False
+    swapclear(k, p)
+    p.p_swtick = c_uint(k.ticks)
+    wakeup(k, swapin_channel(p.p_pid))
+    prele(k, p)
+    k.s.swapins += 1
+    k.ctx.event(Kind.FAULTIN_DONE, p.p_pid, k.s.now_us - f.begun_us)
+    return True
+
+
+def _swapin_stacks(k: Kern, td: Thread, p: Proc, f: FaultinFrame) -> bool:
+    """vm_thread_swapin of every thread (vm_glue.c:717-718), in one call; False: `td` sleeps."""
+    if not k.s.config.stack_swap:
+        return True
+    answer = k.kstack.vm_thread_swapin([ThreadPcb(other.td_tid, p.p_pid) for other in p.p_threads], f.op)
+    if answer.status is Status.SUSPENDED:
+        f.op = suspend(k, td, answer.suspension)
+        return False
+    f.op = 0
+    for other, pcb in zip(p.p_threads, answer.pcbs, strict=True):
+        text = f"cpu_thread_swapin: tid {other.td_tid} came back with other registers"
+        kassert(pcb == other.td_pcb, text, "vm_thread_swapin", 605)
+    k.spend(td, COSTS.swapin_proc_us)
+    return True
+
+
+def p_lock_channel(pid: int) -> str:
+    """&p->p_lock, where an ending process waits for those who hold it."""
+    return f"p_lock:{pid}"
+
+
+def prele(k: Kern, p: Proc) -> None:
+    """--p_lock, and the wakeup of an ending process that waits for it (_PRELE)."""
+    kassert(p.p_lock > 0, "PHOLD not held", "_PRELE")
+    p.p_lock -= 1
+    if p.p_flag & P_WEXIT and p.p_lock == 0:
+        wakeup(k, p_lock_channel(p.p_pid))
+
+
+def swapper(k: Kern, td: Thread, f: SwapperFrame) -> bool:
+    """One turn of the swapper's endless loop (vm_glue.c:738-821) by thread0.
+
+    Returns:
+        False: thread0 was put to sleep; True: it goes on with the next turn.
+    """
+    if f.faultin is None:
+        if k.vm_page_count_min():
+            k.ctx.event(Kind.SWAPPER_WAIT, 0)
+            suspend(k, td, k.physmem.vm_wait())
+            return False
+        p = _select(k, td)
+        if p is None:
+            timeout = MAXSLP * k.hz // 2
+            k.ctx.event(Kind.SWAPPER_SLEEP, timeout)
+            msleep(k, td, PROC0_CHANNEL, PVM, "swapin", tick_us(k, timeout))
+            return False
+        k.ctx.env.preempt("swapper:after_scan")
+        if p.p_flag & (P_INMEM | P_SWAPPINGOUT | P_SWAPPINGIN):
+            return True
+        f.faultin = FaultinFrame(p.p_pid)
+    if not faultin(k, td, f.faultin):
+        return False
+    f.faultin = None
+    return True
+
+
+def _select(k: Kern, swapper_td: Thread) -> Proc | None:
+    """The swapper's choice (vm_glue.c:755-792): the strictly highest priority, first in list order on ties."""
+    pp: Proc | None = None
+    second: Proc | None = None
+    ppri = second_pri = INT_MIN
+    considered = 0
+    for p, pri in _swapin_candidates(k):
+        considered += 1
+        if pri > ppri:
+            if pp is not p:
+                second, second_pri = pp, ppri
+            pp, ppri = p, pri
+        elif pri > second_pri and p is not pp:
+            second, second_pri = p, pri
+    k.spend(swapper_td, -(-len(k.s.allproc) * COSTS.scan_proc_ns // 1000))
+    if pp is not None:
+        k.ctx.event(Kind.SWAPPER_PICK, pp.p_pid, ppri, considered, second.p_pid if second else -1, second_pri)
+    return pp
+
+
+def _swapin_candidates(k: Kern) -> Iterator[tuple[Proc, int]]:
+    """Every thread that only the swap-out keeps from running, as its process and priority, in list order."""
+    ticks, hz = k.ticks, k.hz
+    for p in reversed(k.s.allproc.values()):
+        if p.p_flag & _SWAP_STATE or p.p_state is Prs.NEW:
+            continue
+        swtime = c_int(c_uint(ticks - p.p_swtick) // hz)
+        for td in p.p_threads:
+            if td.td_inhibitors == TDI_SWAPPED:
+                slptime = c_div(c_int(ticks - td.td_slptick), hz)
+                pri = c_int(swtime + slptime)
+                if td.td_flags & TDF_SWAPINREQ == 0:
+                    pri = c_int(pri - p.p_nice * 8)
+                yield p, pri

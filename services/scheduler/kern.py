@@ -1,0 +1,99 @@
+"""What every part of the scheduler takes: the state, the services below, and the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hardware_sim.clock import ticks_at
+from services.ports.kstack import KstackPort, StackSample
+from services.ports.physmem import PhysmemPort
+from services.runtime.context import Context
+from services.scheduler.proc_flags import P_SYSTEM
+from services.scheduler.state import Proc, SchedState, Thread
+
+_METER = "vm.stats.vm."
+
+
+@dataclass(slots=True)
+class Kern:
+    """The kernel as its functions see it.
+
+    Attributes:
+        ctx: Clock of the call, events, counters, environment.
+        physmem: Physical memory and maps.
+        kstack: Kernel stacks.
+        s: The scheduler's state.
+    """
+
+    ctx: Context
+    physmem: PhysmemPort
+    kstack: KstackPort
+    s: SchedState
+
+    @property
+    def ticks(self) -> int:
+        """The kernel's `ticks`."""
+        return self.ctx.ticks
+
+    @property
+    def hz(self) -> int:
+        """Clock ticks a second."""
+        return self.s.config.hz
+
+    def set_time(self, now_us: int) -> None:
+        """Move the clock to a virtual time."""
+        s = self.s
+        s.now_us = self.ctx.now_us = now_us
+        self.ctx.ticks = ticks_at(s.config.start_ticks, s.config.hz, now_us)
+
+    def spend(self, td: Thread, us: int, depth: int = 0) -> None:
+        """A thread uses the processor for `us` microseconds in the kernel; with a stack `depth`, interrupts see it."""
+        before = self.ctx.ticks
+        self.set_time(self.s.now_us + us)
+        td.td_runtime_us += us
+        td.td_slice_us -= us
+        td.td_estcpu_us += us
+        if depth and self.ctx.ticks != before and td.td_kstack:
+            top = td.td_kstack + td.td_kstack_pages * self.s.config.page_size
+            self.s.samples.append(StackSample(td.td_kstack, td.td_kstack_pages, False, top - depth))
+
+    def spend_instructions(self, td: Thread, instructions: int, depth: int) -> None:
+        """The same for a number of instructions."""
+        us, td.td_phase = divmod(td.td_phase + instructions, self.s.config.mips)
+        self.spend(td, us, depth)
+
+    def next_seq(self) -> int:
+        """A sequence number."""
+        self.s.seq += 1
+        return self.s.seq
+
+    def proc(self, pid: int) -> Proc:
+        """A process, living or zombie."""
+        found = self.s.allproc.get(pid)
+        return found if found is not None else self.s.zombproc[pid]
+
+    def is_kernel(self, td: Thread) -> bool:
+        """A thread of a P_SYSTEM process."""
+        return self.proc(td.td_pid).p_flag & P_SYSTEM != 0
+
+    def sleep_length(self, us: int) -> int:
+        """A duration perturbed by the seed, within 10 % of `us`."""
+        s = self.s
+        s.prng = (s.prng + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        z = s.prng
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        return us * (9000 + (z ^ (z >> 31)) % 2001) // 10000
+
+    def vm_page_count_min(self) -> bool:
+        """vm_page_count_min: v_free_min > v_free_count + v_cache_count."""
+        return bool(self.ctx.env.ask("vm_page_count_min", lambda: self._short_of("vm.v_free_min")))
+
+    def vm_page_count_severe(self) -> bool:
+        """vm_page_count_severe: v_free_severe > v_free_count + v_cache_count."""
+        return bool(self.ctx.env.ask("vm_page_count_severe", lambda: self._short_of("vm.v_free_severe")))
+
+    def _short_of(self, threshold: str) -> bool:
+        names = (threshold, _METER + "v_free_count", _METER + "v_cache_count")
+        values = self.ctx.read_counters("physmem", names)
+        return values[threshold] > values[names[1]] + values[names[2]]

@@ -1,0 +1,151 @@
+"""System calls of programs: what a trap becomes, and the calls that are no larger than a function."""
+
+from __future__ import annotations
+
+from services.ports.common import Status
+from services.ports.physmem import AccessCheck, MapOp, MapOpKind
+from services.ports.scheduler import SpaceEvent, SpaceNotice, Trap, TrapOp
+from services.scheduler.kern import Kern
+from services.scheduler.kern_exec import exec_frame, map_op
+from services.scheduler.proc_flags import ENOMEM, FORK_FLAGS, VFORK_FLAGS
+from services.scheduler.sleepq import msleep
+from services.scheduler.state import (
+    ExitFrame,
+    ForkFrame,
+    Frame,
+    MapFrame,
+    Proc,
+    SleepFrame,
+    Thread,
+    VslockFrame,
+    WaitFrame,
+)
+from services.scheduler.syscalls import Action, Syscall, lookup
+from services.scheduler.upcalls import suspend
+
+_NUMBERS = {
+    TrapOp.MMAP: 9,
+    TrapOp.MUNMAP: 11,
+    TrapOp.MPROTECT: 10,
+    TrapOp.BRK: 12,
+    TrapOp.FORK: 57,
+    TrapOp.EXEC: 59,
+    TrapOp.EXIT: 231,
+    TrapOp.WAIT: 61,
+}
+_VFORK = 58
+_TIMESPEC_BYTES = 16
+_PROT_READ = 1
+_COPYOUT_BYTES_PER_INSTRUCTION = 8
+
+
+def syscall_of(trap: Trap) -> Syscall:
+    """The row of the published table for a trap."""
+    if trap.op is TrapOp.SYSCALL:
+        return lookup(trap.a)
+    if trap.op is TrapOp.SLEEP:
+        return lookup(trap.b)
+    return lookup(_VFORK if trap.op is TrapOp.FORK and trap.b else _NUMBERS[trap.op])
+
+
+def enter_kernel(k: Kern, td: Thread, trap: Trap) -> None:
+    """A thread traps: it spends the call's instructions and gets a frame for what the call does beside that."""
+    row = syscall_of(trap)
+    k.ctx.count("vm.stats.sys.v_syscall")
+    k.spend_instructions(td, row.kernel_instructions, row.stack_bytes)
+    td.td_frame = _frame(k, k.s.allproc[td.td_pid], trap, row)
+
+
+def _frame(k: Kern, p: Proc, trap: Trap, row: Syscall) -> Frame | None:
+    match trap.op:
+        case TrapOp.SYSCALL:
+            return _syscall(trap, row)
+        case TrapOp.SLEEP:
+            return SleepFrame(trap.b, trap.a, trap.c)
+        case TrapOp.FORK:
+            return ForkFrame(VFORK_FLAGS if trap.b else FORK_FLAGS, trap.cookie)
+        case TrapOp.EXEC:
+            return exec_frame(k, trap.name, trap.regions)
+        case TrapOp.EXIT:
+            return ExitFrame(exit_status(trap.a))
+        case TrapOp.WAIT:
+            return WaitFrame(trap.a)
+        case _:
+            return _map_frame(k, p, trap)
+
+
+def _syscall(trap: Trap, row: Syscall) -> Frame | None:
+    if row.action is Action.VSLOCK:
+        return VslockFrame(trap.c, trap.d)
+    if trap.b >= 0 and row.wmesg:
+        return SleepFrame(row.number, trap.b, trap.c)
+    return None
+
+
+def exit_status(status: int) -> int:
+    """A wait(2) status as exit code, or minus the signal."""
+    signal = status & 0x7F
+    return -signal if signal else status >> 8 & 0xFF
+
+
+def _map_frame(k: Kern, p: Proc, trap: Trap) -> MapFrame:
+    """mmap, munmap, mprotect or brk as changes of the map."""
+    size = k.s.config.page_size
+    if trap.op is TrapOp.MUNMAP:
+        return MapFrame([MapOp(MapOpKind.REMOVE, trap.a * size, trap.b * size)])
+    if trap.op is TrapOp.MPROTECT:
+        return MapFrame([MapOp(MapOpKind.PROTECT, trap.a * size, trap.b * size, trap.c)])
+    ops = [map_op(k, region) for region in trap.regions]
+    if trap.op is TrapOp.BRK:
+        if 0 <= trap.a < p.p_brk:
+            ops.append(MapOp(MapOpKind.REMOVE, trap.a * size, (p.p_brk - trap.a) * size))
+        p.p_brk = trap.a
+    return MapFrame(ops)
+
+
+def map_change(k: Kern, td: Thread, f: MapFrame) -> bool:
+    """Change the map; a failed change is the program's errno. False: the thread sleeps."""
+    p = k.s.allproc[td.td_pid]
+    if f.ops:
+        answer = k.physmem.map_ops(p.p_vmspace, f.ops, f.op)
+        if answer.status is Status.SUSPENDED:
+            f.op = suspend(k, td, answer.suspension)
+            return False
+    size = k.s.config.page_size
+    for op in f.ops:
+        if op.kind is not MapOpKind.PROTECT:
+            k.s.notices.append(
+                SpaceNotice(SpaceEvent.UNMAPPED, p.p_vmspace, start_vpn=op.start // size, npages=op.size // size)
+            )
+    return True
+
+
+def sleep_call(k: Kern, td: Thread, f: SleepFrame) -> bool:
+    """A call that sleeps for the recorded time; nanosleep checks its argument with useracc first (EFAULT)."""
+    if f.step:
+        return True
+    f.step = 1
+    row, p = lookup(f.number), k.s.allproc[td.td_pid]
+    if row.action is Action.USERACC and f.addr:
+        check = AccessCheck(f.addr, _TIMESPEC_BYTES, _PROT_READ)
+        if not k.physmem.useracc(p.p_vmspace, [check]).ok[0]:
+            return True
+    length = k.sleep_length(f.sleep_us * p.p_sleep_percent // 100)
+    if length <= 0:
+        return True
+    msleep(k, td, f"{row.wmesg}:{td.td_tid}", row.priority, row.wmesg, length, catch=True)
+    return False
+
+
+def sysctl_call(k: Kern, td: Thread, f: VslockFrame) -> bool:
+    """sysctl(3): wire the buffer, copy out, unwire; a buffer too large to wire is filled unwired (ENOMEM)."""
+    p = k.s.allproc[td.td_pid]
+    answer = k.physmem.vslock(p.p_vmspace, f.addr, f.len, f.op)
+    if answer.status is Status.SUSPENDED:
+        f.op = suspend(k, td, answer.suspension)
+        return False
+    if answer.error in (0, ENOMEM):
+        k.spend_instructions(td, f.len // _COPYOUT_BYTES_PER_INSTRUCTION, 0)
+    if answer.error == 0:
+        k.physmem.vsunlock(p.p_vmspace, f.addr, f.len)
+    return True

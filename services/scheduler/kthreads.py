@@ -1,0 +1,206 @@
+"""The kernel's own threads: page daemon, vmdaemon, init, and whoever holds processes from outside."""
+
+from __future__ import annotations
+
+from hardware_sim.clock import c_uint
+from hardware_sim.cpu import COSTS
+from services.ports.physmem import RssLimit
+from services.runtime.events import Kind
+from services.scheduler.glue_swap import faultin, prele, swapout_procs
+from services.scheduler.kern import Kern
+from services.scheduler.kern_exit import child_channel, proc_reap
+from services.scheduler.kern_fork import fork1
+from services.scheduler.proc_flags import (
+    FORK_FLAGS,
+    P_INEXEC,
+    P_INMEM,
+    P_KTHREAD,
+    P_PROTECTED,
+    P_SYSTEM,
+    P_WEXIT,
+    P_WKILLED,
+    PPAUSE,
+    PRIO_MIN,
+    PVM,
+    PWAIT,
+    SIGKILL,
+    TDF_SINTR,
+    TDI_SLEEPING,
+    TDI_SUSPENDED,
+    Prs,
+    Tds,
+)
+from services.scheduler.runq import SLICE_US, sched_add
+from services.scheduler.sleepq import msleep, sleepq_remove, tick_us, wakeup
+from services.scheduler.state import (
+    FIRST_TID,
+    HOLDER,
+    INIT,
+    FaultinFrame,
+    ForkFrame,
+    Frame,
+    HolderFrame,
+    InitFrame,
+    PagedaemonFrame,
+    Proc,
+    Thread,
+    VmdaemonFrame,
+)
+from services.scheduler.upcalls import PAGES_NEEDED_CHANNEL, VM_DAEMON_CHANNEL, absorb
+
+HOLDER_CHANNEL = "phold"
+"""Where the thread sleeps that holds processes for inspection."""
+
+
+def vm_pageout_worker(k: Kern, td: Thread, f: PagedaemonFrame) -> bool:
+    """One turn of the page daemon's loop (vm_pageout.c vm_pageout_worker); False: it sleeps."""
+    s = k.s
+    if f.step == 0:
+        f.step = 1
+        if s.vm_pages_needed:
+            s.vm_pages_needed = k.physmem.pageout_wait_test().needed
+            absorb(k)
+        if not s.vm_pages_needed:
+            f.vmd_pass = 0
+            msleep(k, td, PAGES_NEEDED_CHANNEL, PVM, "psleep", tick_us(k, k.hz))
+            return False
+        if f.vmd_pass > 1:
+            msleep(k, td, PAGES_NEEDED_CHANNEL, PVM, "psleep", tick_us(k, k.hz // 2))
+            return False
+    f.step = 0
+    if s.vm_pages_needed:
+        f.vmd_pass += 1
+        if k.physmem.pageout_begin(f.vmd_pass).lowmem:
+            k.kstack.vm_thread_stack_lowmem()
+    result = k.physmem.pageout_scan(f.vmd_pass)
+    k.spend(td, result.cost_us)
+    absorb(k)
+    if s.oom_vote:
+        s.oom_vote = False
+        vm_pageout_oom(k)
+    return True
+
+
+def vm_daemon(k: Kern, td: Thread, f: VmdaemonFrame) -> bool:
+    """One turn of the vmdaemon (vm_pageout.c vm_daemon): swapout_procs, then the RSS pass; False: it sleeps."""
+    if f.step == 0:
+        f.step = 1
+        msleep(k, td, VM_DAEMON_CHANNEL, PPAUSE, "psleep")
+        return False
+    f.step = 0
+    action, k.s.vm_pageout_req_swapout = k.s.vm_pageout_req_swapout, 0
+    if action:
+        swapped = len(swapout_procs(k, action).swapped_out)
+        cost_ns = len(k.s.allproc) * COSTS.scan_proc_ns + swapped * COSTS.swapout_proc_us * 1000
+        k.spend(td, -(-cost_ns // 1000))
+    limits = [RssLimit(p.p_vmspace, 0) for p in reversed(k.s.allproc.values()) if _deactivates(p)]
+    if limits:
+        k.physmem.map_deactivate(limits)
+    return True
+
+
+def _deactivates(p: Proc) -> bool:
+    """The RSS pass wants a process' pages: it is swapped out and no thread of it waits to come back.
+
+    RLIMIT_RSS stays at its default, all memory free at boot, which no process in memory exceeds.
+    """
+    if p.p_state is not Prs.NORMAL or p.p_flag & (P_INEXEC | P_SYSTEM | P_WEXIT) or p.p_flag & P_INMEM:
+        return False
+    return p.p_vmspace != 0 and all(_settled(td) for td in p.p_threads)
+
+
+def _settled(td: Thread) -> bool:
+    """Runnable, running, sleeping or suspended; not merely swapped out."""
+    return td.td_state in (Tds.RUNQ, Tds.RUNNING) or td.td_inhibitors & (TDI_SLEEPING | TDI_SUSPENDED) != 0
+
+
+def vm_pageout_oom(k: Kern) -> None:
+    """vm_pageout_oom: kill the process with most pages in memory and swap; the first in list order on ties."""
+    candidates = [p for p in reversed(k.s.allproc.values()) if _may_be_killed(p)]
+    if not candidates:
+        return
+    infos = k.physmem.vmspace_info([p.p_vmspace for p in candidates]).spaces
+    sizes = [info.swap_count + info.resident for info in infos]
+    size = max(sizes)
+    if size > 0:
+        p = candidates[sizes.index(size)]
+        k.ctx.event(Kind.OOM_KILL, p.p_pid, size)
+        p.p_flag |= P_WKILLED
+        p.p_nice = PRIO_MIN
+        psignal(k, p, SIGKILL)
+        wakeup(k, "v_free_count")
+
+
+def _may_be_killed(p: Proc) -> bool:
+    """Whom the choice considers; the kernel's own low process ids are all P_SYSTEM."""
+    if p.p_state is not Prs.NORMAL or p.p_flag & (P_INEXEC | P_PROTECTED | P_SYSTEM | P_WEXIT | P_WKILLED):
+        return False
+    return p.p_vmspace != 0 and all(_settled(td) for td in p.p_threads)
+
+
+def psignal(k: Kern, p: Proc, signal: int) -> None:
+    """Post a deadly signal: it ends the process when a thread returns to user mode; interruptible sleeps end now."""
+    p.p_sig = p.p_sig or signal
+    for td in p.p_threads:
+        if td.td_wchan and td.td_flags & TDF_SINTR:
+            sleepq_remove(k, td)
+
+
+def init_main(k: Kern, td: Thread, f: InitFrame) -> bool:
+    """One turn of init: reap, start what is due, wait; False: it sleeps."""
+    s = k.s
+    p = s.allproc[INIT]
+    if f.fork is not None:
+        if not fork1(k, td, f.fork):
+            return False
+        f.fork = None
+    for pid in [pid for pid in p.p_children if pid in s.zombproc]:
+        proc_reap(k, s.zombproc[pid])
+    if s.spawns and s.spawns[0][0] <= s.now_us:
+        program = s.spawns.pop(0)[2]
+        f.fork = ForkFrame(FORK_FLAGS, program.cookie, program=program)
+        return True
+    msleep(k, td, child_channel(INIT), PWAIT, "wait")
+    return False
+
+
+def hold_main(k: Kern, td: Thread, f: HolderFrame) -> bool:
+    """Hold the wanted processes one after the other: _PHOLD brings them in, _PRELE lets them go; False: it sleeps."""
+    if f.faultin is not None:
+        if not faultin(k, td, f.faultin):
+            return False
+        prele(k, k.s.allproc[f.faultin.pid])
+        f.faultin = None
+    if not f.pids:
+        msleep(k, td, HOLDER_CHANNEL, PVM, "phold")
+        return False
+    p = k.s.allproc.get(f.pids.pop(0))
+    if p is not None and p.p_flag & P_WEXIT == 0:
+        p.p_lock += 1
+        f.faultin = FaultinFrame(p.p_pid)
+    return True
+
+
+def hold(k: Kern, pid: int) -> None:
+    """Have a process brought in as a PHOLD would: at once as far as nothing sleeps, else by a thread of its own."""
+    s = k.s
+    if HOLDER not in s.allproc:
+        new_kproc(k, HOLDER, "holder", FIRST_TID + HOLDER, HolderFrame())
+    td = s.allproc[HOLDER].p_threads[0]
+    frame = td.td_frame
+    assert isinstance(frame, HolderFrame), "the holder's thread does nothing else"
+    frame.pids.append(pid)
+    wakeup(k, HOLDER_CHANNEL)
+
+
+def new_kproc(k: Kern, pid: int, name: str, tid: int, frame: Frame) -> Thread:
+    """kproc_create: a P_SYSTEM process on the address space of process 0, its thread on the run queue."""
+    s = k.s
+    flags = P_SYSTEM | P_INMEM | (P_KTHREAD if pid != INIT else 0)
+    td = Thread(tid, pid, td_priority=PVM, td_frame=frame, td_slice_us=SLICE_US)
+    s.allproc[pid] = Proc(
+        pid, name, p_state=Prs.NORMAL, p_flag=flags, p_vmspace=s.vmspace0, p_threads=[td], p_swtick=c_uint(k.ticks)
+    )
+    s.threads[tid] = td
+    sched_add(k, td)
+    return td

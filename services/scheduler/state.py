@@ -1,0 +1,327 @@
+"""State of the scheduler: plain data, so that a checkpoint can write it down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TypeAlias
+
+from services.ports.kstack import StackSample
+from services.ports.physmem import MapOp
+from services.ports.scheduler import ProcessRow, SchedulerBoot, SpaceNotice, SpawnRequest
+from services.scheduler.proc_flags import P_INMEM, PRI_TIMESHARE, PUSER, TDF_INMEM, Prs, Tds
+
+FIRST_USER_PID = 100
+"""Process id of the first program; the kernel's own processes are below."""
+FIRST_TID = 100_000
+"""Thread id of thread0."""
+PROC0, INIT, PAGEDAEMON, VMDAEMON, HOLDER = 0, 1, 2, 3, 4
+"""Process ids of the kernel: swapper, init, page daemon, vmdaemon, and whoever holds processes for inspection."""
+
+
+@dataclass(slots=True)
+class FaultinFrame:
+    """faultin() under way: 0 entered, 1 waits for another swap-in, 2 brings the stacks in."""
+
+    pid: int
+    step: int = 0
+    op: int = 0
+    """Suspended vm_thread_swapin."""
+    begun_us: int = 0
+    """Virtual time of its start."""
+
+
+@dataclass(slots=True)
+class SwapperFrame:
+    """swapper: the faultin it is in, if any."""
+
+    faultin: FaultinFrame | None = None
+
+
+@dataclass(slots=True)
+class HolderFrame:
+    """PHOLDs from outside (faultin of the port): processes to bring in, in order."""
+
+    pids: list[int] = field(default_factory=list)
+    faultin: FaultinFrame | None = None
+
+
+@dataclass(slots=True)
+class PagedaemonFrame:
+    """vm_pageout_worker: 0 at the top of its loop, 1 woken."""
+
+    step: int = 0
+    vmd_pass: int = 0
+
+
+@dataclass(slots=True)
+class VmdaemonFrame:
+    """vm_daemon: 0 about to sleep, 1 woken."""
+
+    step: int = 0
+
+
+@dataclass(slots=True)
+class ForkFrame:
+    """fork1: 0 stack, 1 address space, 2 vm_forkproc, 3 it waits for memory, 4 vfork, 5 ENOMEM, 6 pauses for it."""
+
+    flags: int
+    cookie: int
+    step: int = 0
+    op: int = 0
+    """Suspended vm_thread_new."""
+    tid: int = 0
+    vm2: int = 0
+    p2: int = 0
+    program: SpawnRequest | None = None
+    """Init: what the child executes."""
+
+
+@dataclass(slots=True)
+class InitFrame:
+    """init: reaps, and forks the programs that are due."""
+
+    fork: ForkFrame | None = None
+
+
+@dataclass(slots=True)
+class ExecFrame:
+    """execve: 0 reads the image's first page, 1 builds the address space, 2 maps."""
+
+    name: str
+    ops: list[MapOp]
+    file: str = ""
+    file_pages: int = 0
+    step: int = 0
+    op: int = 0
+    """Suspended vm_imgact_map_page or map operation."""
+    vmspace: int = 0
+
+
+@dataclass(slots=True)
+class ExitFrame:
+    """exit1(); waits until nobody holds the process."""
+
+    status: int
+
+
+@dataclass(slots=True)
+class WaitFrame:
+    """kern_wait() for the child that runs `cookie`, or any (-1)."""
+
+    cookie: int
+
+
+@dataclass(slots=True)
+class SleepFrame:
+    """A system call that sleeps: 0 checks its argument and sleeps, 1 woken."""
+
+    number: int
+    sleep_us: int
+    addr: int = 0
+    step: int = 0
+
+
+@dataclass(slots=True)
+class VslockFrame:
+    """A sysctl(3): its buffer is wired with vslock, filled and unwired."""
+
+    addr: int
+    len: int
+    op: int = 0
+
+
+@dataclass(slots=True)
+class MapFrame:
+    """mmap, munmap, mprotect, brk."""
+
+    ops: list[MapOp]
+    op: int = 0
+
+
+Frame: TypeAlias = (
+    SwapperFrame
+    | HolderFrame
+    | PagedaemonFrame
+    | VmdaemonFrame
+    | InitFrame
+    | ForkFrame
+    | ExecFrame
+    | ExitFrame
+    | WaitFrame
+    | SleepFrame
+    | VslockFrame
+    | MapFrame
+)
+"""What a thread does inside the kernel, written down so that it can be left and entered again."""
+
+
+@dataclass(slots=True)
+class Thread:
+    """struct thread, the fields that matter here."""
+
+    td_tid: int
+    td_pid: int
+    """td_proc."""
+    td_flags: int = TDF_INMEM
+    td_inhibitors: int = 0
+    td_state: Tds = Tds.INACTIVE
+    td_slptick: int = 0
+    """Signed; `ticks` at the start of the sleep, 0 when it was woken."""
+    td_pri_class: int = PRI_TIMESHARE
+    td_priority: int = PUSER
+    """Of the place where it is: a sleep's until it returns to user mode."""
+    td_user_pri: int = PUSER
+    td_estcpu_us: int = 0
+    """Recent processor time, decaying."""
+    td_estcpu_at_us: int = 0
+    """Virtual time of the last decay."""
+    td_slice_us: int = 0
+    """Left of its slice."""
+    td_wchan: str = ""
+    td_wmesg: str = ""
+    td_timeout: int = 0
+    """Sequence number of the timer that ends its sleep; 0: none."""
+    td_pinned: int = 0
+    ru_nswap: int = 0
+    ru_minflt: int = 0
+    ru_majflt: int = 0
+    td_kstack: int = 0
+    td_kstack_pages: int = 0
+    td_pcb: bytes = b""
+    """What swap-out saved at the top of the stack: must come back."""
+    td_runtime_us: int = 0
+    td_sleep_us: int = 0
+    td_asleep_since_us: int = 0
+    td_references: int = 0
+    td_switches: int = 0
+    td_phase: int = 0
+    """Instructions beyond the last whole microsecond."""
+    td_fault_op: int = 0
+    """Suspended fault that its next access resumes."""
+    td_fault_us: int = -1
+    """Virtual time at which that fault first slept for a page; -1: it does not."""
+    td_wake_us: int = -1
+    """Virtual time of setrunnable until it is on the processor; -1 otherwise."""
+    td_wake_swapped: bool = False
+    """It was swapped out then."""
+    td_frame: Frame | None = None
+    """What it does inside the kernel; None: user mode."""
+
+
+@dataclass(slots=True)
+class Proc:
+    """struct proc, the fields that matter here."""
+
+    p_pid: int
+    p_comm: str
+    p_pptr: int = PROC0
+    """Parent's process id."""
+    p_state: Prs = Prs.NEW
+    p_flag: int = P_INMEM
+    p_lock: int = 0
+    p_swtick: int = 0
+    """Unsigned (u_int)."""
+    p_nice: int = 0
+    p_vmspace: int = 0
+    """0: none."""
+    p_threads: list[Thread] = field(default_factory=list)
+    p_children: list[int] = field(default_factory=list)
+    """Process ids, oldest first."""
+    p_cookie: int = 0
+    """Its stream of references."""
+    p_brk: int = -1
+    """End of the data segment as a page number, once it moved."""
+    p_sig: int = 0
+    """Signal that will end it when a thread returns to user mode; 0: none."""
+    p_sleep_percent: int = 100
+    """Factor of its sleeps."""
+    p_start_us: int = 0
+    p_end_us: int = -1
+    p_status: int = 0
+
+
+@dataclass(slots=True)
+class Vmspace:
+    """What the scheduler knows of an address space: physmem owns the rest."""
+
+    vm_refcnt: int = 1
+    vm_swrss: int = 0
+    """Resident pages at the last swap-out."""
+    vm_shm: bool = False
+    """System V shared memory is attached."""
+
+
+class TimerKind(IntEnum):
+    """What a timer does."""
+
+    SLEEP = 0
+    """End a thread's sleep."""
+    SPAWN = 1
+    """Wake init: a program is due."""
+
+
+Timer: TypeAlias = tuple[int, int, int, int]
+"""(due in virtual us, sequence number, TimerKind, thread)."""
+
+
+@dataclass(slots=True)
+class SchedState:
+    """Everything that the scheduler knows."""
+
+    config: SchedulerBoot
+    now_us: int = 0
+    idle_us: int = 0
+    prng: int = 0
+    """State of the generator that perturbs starts and sleeps."""
+    seq: int = 0
+    """Counts queue insertions and timers: ties are broken by it, and a change of it means that something changed."""
+    last_pid: int = FIRST_USER_PID - 1
+    last_tid: int = FIRST_TID - 1
+    scripted: bool = False
+    """Answers are scripted: scans take nothing for granted between two questions."""
+    allproc: dict[int, Proc] = field(default_factory=dict)
+    """Living processes by pid, newest last; the kernel's list is this one backwards."""
+    zombproc: dict[int, Proc] = field(default_factory=dict)
+    ended: list[ProcessRow] = field(default_factory=list)
+    """Reaped processes."""
+    proc_zone: list[tuple[int, int, int]] = field(default_factory=list)
+    """Recycled processes keep their thread and its stack: (tid, td_kstack, td_kstack_pages), last one first."""
+    threads: dict[int, Thread] = field(default_factory=dict)
+    """Index of the living processes' threads."""
+    vmspaces: dict[int, Vmspace] = field(default_factory=dict)
+    vmspace0: int = 0
+    runq: list[tuple[int, int, int]] = field(default_factory=list)
+    """Heap of (queue, sequence number, tid)."""
+    curthread: int = 0
+    """Thread on the processor; 0: none."""
+    lastthread: int = 0
+    """Thread that was on the processor last."""
+    dispatched: bool = False
+    """The processor runs `curthread` in user mode and will report."""
+    sleepqs: dict[str, list[int]] = field(default_factory=dict)
+    """Threads by sleep channel, first come first."""
+    timers: list[Timer] = field(default_factory=list)
+    """Heap."""
+    ios: list[tuple[int, int]] = field(default_factory=list)
+    """Heap of device operations: (due in virtual us, id)."""
+    spawns: list[tuple[int, int, SpawnRequest]] = field(default_factory=list)
+    """Programs not yet started: (due in virtual us, sequence number, program), sorted."""
+    samples: list[StackSample] = field(default_factory=list)
+    """Clock interrupts of this call that hit a thread in the kernel."""
+    notices: list[SpaceNotice] = field(default_factory=list)
+    """For the next dispatch."""
+    vm_pages_needed: bool = False
+    """What the page daemon was last told."""
+    vm_pageout_req_swapout: int = 0
+    vm_daemon_lastrun: int = 0
+    oom_vote: bool = False
+    swap_idle_threshold1: int = 2
+    swap_idle_threshold2: int = 10
+    user_ran_us: int = 0
+    """Virtual time at which a program last got the processor."""
+    swapouts: int = 0
+    swapins: int = 0
+    wakeup_resident: bytearray = field(default_factory=bytearray)
+    wakeup_swapped: bytearray = field(default_factory=bytearray)
+    major_fault: bytearray = field(default_factory=bytearray)
