@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from services.ports.kstack import KstackPort
 from services.ports.pager import PagerPort
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import SchedulerPort
+from services.runtime.config import is_private
 from services.runtime.context import Context
-from services.runtime.counters import CounterBoard, MemoryBoard
+from services.runtime.counters import AbsentBoard, CounterBoard, MemoryBoard
+from services.runtime.errors import ServiceFault, ServiceLost
+from services.runtime.process import pss_bytes
 
 SERVICES = ("pager", "physmem", "kstack", "scheduler")
 """The services, from the bottom up."""
@@ -80,16 +85,46 @@ def local_kernel(allow_inject: bool = False) -> Kernel:
     )
 
 
-def pss_bytes(pid: int) -> int:
-    """Proportional set size of a process in bytes; 0 where the kernel does not tell."""
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
-            for line in rollup:
-                if line.startswith("Pss:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return 0
-    return 0
+def connect_kernel(addresses: Mapping[str, str], machine: str = "", redis_url: str = "") -> Kernel:
+    """Reach four running services.
+
+    Args:
+        addresses: gRPC target of each service, by name.
+        machine: Name of the machine; its keys in Redis carry it.
+        redis_url: Redis of those services; empty: the shared counters cannot be read.
+    """
+    from services.runtime.redis_board import RedisBoard  # gRPC and Redis are needed for this wiring alone
+    from services.runtime.remote import Caller, connect, open_channel
+
+    board = RedisBoard(redis_url, machine) if redis_url else AbsentBoard()
+    ctx = Context("orchestrator")
+    caller = Caller(ctx, machine)
+    channels = {name: open_channel(addresses[name], not is_private(addresses[name])) for name in SERVICES}
+    return Kernel(
+        ctx=ctx,
+        pager=connect(PagerPort, channels["pager"], caller),
+        physmem=connect(PhysmemPort, channels["physmem"], caller),
+        kstack=connect(KstackPort, channels["kstack"], caller),
+        scheduler=connect(SchedulerPort, channels["scheduler"], caller),
+        board=board,
+        wiring="grpc",
+        _describe=partial(_remote_rows, channels, addresses),
+        _closers=[channel.close for channel in channels.values()],
+    )
+
+
+def _remote_rows(channels: Mapping[str, Any], addresses: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every process tells about itself; one that does not answer has pid and size 0."""
+    from services.runtime.remote import node_info
+
+    rows = []
+    for name, channel in channels.items():
+        row = {"name": name, "pid": 0, "address": addresses[name], "pss_bytes": 0}
+        with suppress(ServiceLost, ServiceFault):
+            info = node_info(channel, name)
+            row.update(pid=info.pid, pss_bytes=info.pss_bytes)
+        rows.append(row)
+    return rows
 
 
 def _local_rows() -> list[dict[str, Any]]:

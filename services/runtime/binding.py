@@ -63,7 +63,7 @@ def local(port: Callable[..., Port], core: Any, core_ctx: Context, caller_ctx: C
         bind = _reading if name in reads else _changing
         setattr(bound, name, bind(name, getattr(core, name), core_ctx, caller_ctx, board))
     read_from(caller_ctx, core_ctx.service, lambda names: {name: core_ctx.counters.get(name, 0) for name in names})
-    return cast(Port, bound)
+    return cast("Port", bound)
 
 
 def _reading(

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache
 from operator import attrgetter
 from typing import Annotated, Any, NamedTuple
 
@@ -67,7 +67,7 @@ def kind_of(hint: Any, descriptor: FieldDescriptor | None) -> Kind:
     if issubclass(hint, IntEnum):
         return _enum(hint, descriptor.enum_type if descriptor else None)
     if dataclasses.is_dataclass(hint):
-        codec = dataclass_codec(hint, descriptor.message_type if descriptor else None)
+        codec = dataclass_codec(typing.cast("type", hint), descriptor.message_type if descriptor else None)
         return Kind(codec.check, codec.encode, codec.decode)
     raise TypeError(f"{hint!r} has no place in a port")
 
@@ -83,9 +83,7 @@ class Fields:
         self.names = tuple(hints)
         self._wire = tuple(wire_name(name) for name in hints)
         fields = descriptor.fields_by_name if descriptor else {}
-        self._kinds = [
-            kind_of(hint, fields.get(wire)) for wire, hint in zip(self._wire, hints.values(), strict=True)
-        ]
+        self._kinds = [kind_of(hint, fields.get(wire)) for wire, hint in zip(self._wire, hints.values(), strict=True)]
         self._checks = [(kind.check, name) for kind, name in zip(self._kinds, self.names, strict=True)]
         self._encoders = [(i, kind.encode) for i, kind in enumerate(self._kinds) if kind.encode]
         self._decoders = [(i, kind.decode) for i, kind in enumerate(self._kinds) if kind.decode]
@@ -96,7 +94,7 @@ class Fields:
         ]
         self._get = values_getter(self._wire)
 
-    def encode(self, values: Sequence[Any]) -> dict[str, Any]:
+    def encode(self, values: Iterable[Any]) -> dict[str, Any]:
         """Keyword arguments of the message for values in order of `names`."""
         if not self._encoders:
             return dict(zip(self._wire, values, strict=True))
@@ -163,7 +161,7 @@ class DataclassCodec:
         self._fields.check(self._get(value))
 
 
-@lru_cache(maxsize=None)
+@cache
 def dataclass_codec(cls: type, descriptor: Descriptor | None) -> DataclassCodec:
     """The codec of a dataclass and its message; without a message it only checks."""
     return DataclassCodec(cls, descriptor)

@@ -63,7 +63,7 @@ class Context:
         self.counters[name] = (self.counters.get(name, 0) + n) & 0xFFFFFFFF
 
     def wakeup(self, channel: str) -> None:
-        """wakeup(9): every sleeper on the channel becomes runnable when the scheduler sees the answer."""
+        """Every sleeper on the channel becomes runnable when the scheduler sees the answer."""
         self.upcalls.wakeups.append(channel)
 
     def io_started(self, io: int, due_us: int) -> None:

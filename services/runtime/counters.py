@@ -52,3 +52,30 @@ class MemoryBoard:
     def close(self) -> None:
         """Forget the services."""
         self._contexts.clear()
+
+
+class AbsentBoard:
+    """No board: for a caller that was not told where the services publish."""
+
+    def attach(self, ctx: Context) -> None:
+        """Nothing is published here.
+
+        Raises:
+            LookupError: Always; a service needs a board.
+        """
+        raise LookupError(f"{ctx.service} has no board to publish on")
+
+    def publish(self, ctx: Context) -> None:
+        """Nothing is published here.
+
+        Raises:
+            LookupError: Always; a service needs a board.
+        """
+        raise LookupError(f"{ctx.service} has no board to publish on")
+
+    def read(self, names: Sequence[str]) -> dict[str, int] | None:  # noqa: ARG002 - as the protocol wants it
+        """None: there is no board."""
+        return None
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -30,6 +30,10 @@ class _Script:
         return answer
 
 
+def _no_preemption(_point: str) -> None:
+    """Nothing else runs where the C code drops a lock."""
+
+
 @dataclass(slots=True)
 class Env:
     """Answers from state in production; from a script where injection is allowed."""
@@ -37,7 +41,7 @@ class Env:
     allow_inject: bool = False
     """Scripted answers are accepted."""
     _scripts: dict[str, _Script] = field(default_factory=dict)
-    preempt: Callable[[str], None] = lambda point: None
+    preempt: Callable[[str], None] = _no_preemption
     """Called wherever the C code drops a lock or sleeps, with the name of the point."""
 
     def ask(self, question: str, state: Callable[[], int]) -> int:

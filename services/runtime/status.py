@@ -29,7 +29,7 @@ class Quoted(str):
         return str(self)
 
 
-class Abort(NamedTuple):
+class Abort(NamedTuple):  # grpc.Status is this, by duck typing
     """How a call is ended: the fields of grpc.Status."""
 
     code: grpc.StatusCode
@@ -69,7 +69,7 @@ def raised(error: grpc.RpcError, service: str, known_boot: int | None) -> Except
         service: Name of the called service.
         known_boot: Boot id from the service's earlier answers.
     """
-    code, text = error.code(), error.details() or ""  # type: ignore[attr-defined]  # grpc.Call is mixed in
+    code, text = error.code(), error.details() or ""
     info = _error_info(error)
     if info is None:
         return _transport(code, text, service)
@@ -114,7 +114,8 @@ def _abort(code: grpc.StatusCode, text: str, details: list[Any]) -> Abort:
 
 def _error_info(error: grpc.RpcError) -> ErrorInfo | None:
     """The ErrorInfo of an error, if it is one of ours."""
-    for key, value in error.trailing_metadata() or ():  # type: ignore[attr-defined]  # grpc.Call is mixed in
+    trailing: Any = error.trailing_metadata()
+    for key, value in trailing or ():
         if key == _DETAILS:
             for detail in Status.FromString(value).details:
                 info = ErrorInfo()

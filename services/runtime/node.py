@@ -1,0 +1,48 @@
+"""NodeService: who serves, answered in every state."""
+
+from __future__ import annotations
+
+import os
+
+import grpc
+
+from protos import common_pb2, common_pb2_grpc
+from services.runtime.process import package_version, pss_bytes
+from services.runtime.redis_board import RedisBoard
+from services.runtime.servicer import Node
+
+
+class NodeServicer(common_pb2_grpc.NodeServiceServicer):
+    """Tells about this process without waiting for the call that is in the core."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def GetInfo(  # noqa: N802 - the name of the rpc
+        self,
+        request: common_pb2.GetInfoRequest,  # noqa: ARG002 - it has no fields
+        context: grpc.ServicerContext,  # noqa: ARG002 - nothing can go wrong
+    ) -> common_pb2.GetInfoResponse:
+        """Identity and state of the process."""
+        node, ctx = self._node, self._node.ctx
+        return common_pb2.GetInfoResponse(
+            service=node.service,
+            machine=node.machine,
+            version=package_version(),
+            pid=os.getpid(),
+            boot_id=node.boot_id,
+            sequence=ctx.sequence,
+            booted=ctx.booted,
+            stopped=ctx.stopped,
+            board=board_state(node),
+            pss_bytes=pss_bytes(),
+            event_count=ctx.log.count,
+            calls=node.calls,
+        )
+
+
+def board_state(node: Node) -> str:
+    """The board of counters: none, serving or degraded."""
+    if not isinstance(node.board, RedisBoard):
+        return "none"
+    return "degraded" if node.board.degraded or node.board.superseded else "serving"

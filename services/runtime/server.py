@@ -1,0 +1,269 @@
+"""Life of a service process: listen, get ready, serve, drain, end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from protos import common_pb2, common_pb2_grpc
+from services.runtime.config import Exit, ServiceConfig, read_config
+from services.runtime.context import Context
+from services.runtime.counters import CounterBoard, MemoryBoard
+from services.runtime.node import NodeServicer, board_state
+from services.runtime.redis_board import RedisBoard
+from services.runtime.remote import MESSAGE_BYTES_MAX, Caller, connect, open_channel
+from services.runtime.rpc import grpc_of, messages_of, service_of
+from services.runtime.servicer import Node, PortServicer
+
+Port = TypeVar("Port")
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+WORKERS = 8
+"""Threads that answer calls: one is in a core at a time, the others wait, reflect or tell about the process."""
+CONCURRENT_RPCS_MAX = 64
+"""Calls at once, waiting ones included; more are refused with RESOURCE_EXHAUSTED."""
+UPSTREAM_READY_S = 300.0
+"""Longest time that a service below may take to get ready; compiling on the first run ever takes a minute."""
+_TICK_S = 0.25
+_RETRY_S = 0.05
+
+
+class StartFailed(Exception):
+    """The service cannot start.
+
+    Attributes:
+        status: Exit status of the process.
+    """
+
+    def __init__(self, status: Exit, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(slots=True)
+class Process:
+    """What a core is built from: its context, the services below, and the configuration.
+
+    Attributes:
+        config: The configuration.
+        ctx: The core's context.
+        board: Where counters are published.
+    """
+
+    config: ServiceConfig
+    ctx: Context
+    board: CounterBoard
+    channels: dict[str, grpc.Channel] = field(default_factory=dict)
+
+    def port(self, port: Callable[..., Port]) -> Port:
+        """The port of a service below."""
+        reader = self.board if isinstance(self.board, RedisBoard) else None
+        return connect(port, self.channels[service_of(port)], Caller(self.ctx, self.config.machine, board=reader))
+
+
+Build = Callable[[Process], Any]
+"""Builds the core; called when the services below are ready."""
+
+
+def main(port: Callable[..., Any], build: Build, upstreams: Sequence[str] = ()) -> None:
+    """Run the service of a port until SIGTERM, and exit with a numbered status.
+
+    Args:
+        port: The Protocol that is served.
+        build: Builds its core.
+        upstreams: Names of the services below.
+    """
+    config = read_config(service_of(port), upstreams, sys.argv[1:])
+    _set_up_logs(config)
+    log = structlog.get_logger(service=config.service)
+    stopping = _stop_signals()
+    try:
+        _Server(port, config, log).run(build, stopping)
+    except StartFailed as failed:
+        log.error("cannot start", error=str(failed), status=int(failed.status))
+        raise SystemExit(int(failed.status)) from None
+    raise SystemExit(int(Exit.OK))
+
+
+class _Server:
+    """One service's gRPC server and what it holds."""
+
+    def __init__(self, port: Callable[..., Any], config: ServiceConfig, log: Any) -> None:
+        self._port, self._config, self._log = port, config, log
+        self._health = health.HealthServicer()
+        self._names = ("", _full_name(port), f"{config.service}.redis")
+        self._server = grpc.server(
+            ThreadPoolExecutor(WORKERS, thread_name_prefix="rpc"),
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+                ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+                ("grpc.enable_channelz", 1),
+            ],
+            maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,
+        )
+
+    def run(self, build: Build, stopping: threading.Event) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            StartFailed: The service cannot start.
+        """
+        self._bind()
+        config, boot_id = self._config, time.time_ns()
+        with contextlib.ExitStack() as stack:
+            ctx = Context(config.service, inject_permitted=config.allow_inject)
+            board: CounterBoard = RedisBoard(config.redis, config.machine, boot_id) if config.redis else MemoryBoard()
+            stack.callback(board.close)
+            process = Process(config, ctx, board)
+            for name, address in config.upstream.items():
+                process.channels[name] = stack.enter_context(open_channel(address, config.insecure_bind))
+            core = self._build(build, process)
+            stack.callback(getattr(core, "close", lambda: None))
+            board.attach(ctx)
+            node = Node(config.service, config.machine, boot_id, ctx, board)
+            self._register(core, node)
+            stack.callback(self._drain)
+            self._server.start()
+            if self._upstreams_ready(process, stopping):
+                self._serve(node, stopping)
+
+    def _bind(self) -> None:
+        """Take the address before anything that takes long.
+
+        Raises:
+            StartFailed: It is taken or not ours.
+        """
+        listen = self._config.listen
+        try:
+            bound = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise StartFailed(Exit.CANNOT_LISTEN, f"cannot listen on {listen}: {error}") from None
+        if bound == 0:
+            raise StartFailed(Exit.CANNOT_LISTEN, f"cannot listen on {listen}")
+        self._log.info("bound", port=bound, **self._config.redacted())
+
+    def _build(self, build: Build, process: Process) -> Any:
+        """Build the core.
+
+        Raises:
+            StartFailed: It cannot be built on this host.
+        """
+        try:
+            return build(process)
+        except OSError as error:
+            raise StartFailed(Exit.CANNOT_START, f"cannot build the core: {error}") from error
+
+    def _register(self, core: Any, node: Node) -> None:
+        """Register everything that this process serves; nothing is healthy yet."""
+        server, service = self._server, f"{self._config.service.capitalize()}Service"
+        getattr(grpc_of(self._port), f"add_{service}Servicer_to_server")(PortServicer(self._port, core, node), server)
+        common_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(node), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        channelz.add_channelz_servicer(server)
+        names = [
+            _full_name(self._port),
+            common_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name,
+            health.SERVICE_NAME,
+            reflection.SERVICE_NAME,
+        ]
+        reflection.enable_server_reflection(names, server)
+        for name in self._names:
+            self._health.set(name, NOT_SERVING)
+
+    def _upstreams_ready(self, process: Process, stopping: threading.Event) -> bool:
+        """Wait until the services below serve; False if this one is told to stop.
+
+        Raises:
+            StartFailed: One of them does not get ready in time.
+        """
+        deadline = time.monotonic() + UPSTREAM_READY_S
+        for name, channel in process.channels.items():
+            while not _serves(channel, f"vmglue.{name}.v1.{name.capitalize()}Service"):
+                if stopping.wait(_RETRY_S) or self._orphaned():
+                    return False
+                if time.monotonic() > deadline:
+                    raise StartFailed(
+                        Exit.UPSTREAM_NOT_READY, f"{name} does not serve at {self._config.upstream[name]}"
+                    )
+        return True
+
+    def _serve(self, node: Node, stopping: threading.Event) -> None:
+        """Serve until told to stop or, where asked for, the parent has ended."""
+        for name in self._names[:2]:
+            self._health.set(name, SERVING)
+        self._log.info("serving", boot_id=node.boot_id)
+        shared = ""
+        while not stopping.wait(_TICK_S) and not self._orphaned():
+            if (state := board_state(node)) != shared:
+                shared = state
+                self._health.set(self._names[2], SERVING if shared == "serving" else NOT_SERVING)
+
+    def _orphaned(self) -> bool:
+        """The parent with which this process is to end has ended."""
+        return self._config.parent != 0 and os.getppid() != self._config.parent
+
+    def _drain(self) -> None:
+        """Say NOT_SERVING, let calls in flight finish, and wait for it."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(self._config.drain_s).wait()
+        self._log.info("stopped")
+
+
+def _full_name(port: Callable[..., Any]) -> str:
+    """Full name of a port's gRPC service."""
+    services = messages_of(port).DESCRIPTOR.services_by_name
+    name: str = services[f"{service_of(port).capitalize()}Service"].full_name
+    return name
+
+
+def _serves(channel: grpc.Channel, name: str) -> bool:
+    """The service behind a channel says that it is healthy."""
+    stub = health_pb2_grpc.HealthStub(channel)
+    try:
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=1.0, wait_for_ready=True)
+    except grpc.RpcError:
+        return False
+    return bool(answer.status == SERVING)
+
+
+def _stop_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping
+
+
+def _set_up_logs(config: ServiceConfig) -> None:
+    """Structured logs on standard error."""
+    renderer: Any = structlog.dev.ConsoleRenderer(colors=False)
+    if config.log_format == "json":
+        renderer = structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log_level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
