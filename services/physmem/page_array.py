@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,7 @@ _EXTRA_NODES = 5
 """Queue heads (inactive, active, cached pages) and one marker for each page queue."""
 
 
-@dataclass(slots=True, frozen=True)
-class PageFields:
+class PageFields(NamedTuple):
     """struct vm_page, one array per field; index: frame. Behind the last frame stand queue heads and markers."""
 
     object: NDArray[np.int64]
@@ -157,6 +156,11 @@ class PageArray:
         """TAILQ_REMOVE."""
         prev, following = self.qprev[m], self.qnext[m]
         self.qnext[prev], self.qprev[following] = following, prev
+
+    def park(self, marker: int) -> None:
+        """Take a marker out of its queue."""
+        self.unlink(marker)
+        self.qnext[marker] = self.qprev[marker] = marker
 
     def queued(self, queue: int) -> list[int]:
         """Pages of a queue, from head to tail, for inspection."""

@@ -261,7 +261,7 @@ class Vm:
     """Most pages of a pageout cluster."""
     lowmem_ticks: int = 0
     """`ticks` at the last vm_lowmem event."""
-    lsec: int = 0
+    lsec: int = -1
     """Second in which idle swapping was asked for last."""
     in_pagedaemon: bool = False
     """The page daemon's pass is running (curproc == pageproc)."""

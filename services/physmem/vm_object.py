@@ -135,9 +135,9 @@ def _terminate_finish(vm: Vm, object_: VmObject) -> None:
     vm.objects.drop(object_)
 
 
-def vm_object_pip_add(vm: Vm, object_: VmObject, count: int) -> None:
+def vm_object_pip_add(vm: Vm, object_: VmObject, count: int = 1) -> None:
     """`count` more page operations are under way."""
-    del vm
+    kassert(object_.id in vm.objects, f"vm_object_pip_add: object {object_.id} is dead", "vm_object_pip_add")
     object_.paging_in_progress += count
 
 
