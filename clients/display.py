@@ -155,7 +155,9 @@ _LATENCIES = {
 def _latency(row: Mapping[str, int]) -> str:
     if not row["count"]:
         return "none"
-    return f"p50 {duration(row['p50'])}, p99 {duration(row['p99'])}, max {duration(row['max'])} ({row['count']:,} samples)"
+    return (
+        f"p50 {duration(row['p50'])}, p99 {duration(row['p99'])}, max {duration(row['max'])} ({row['count']:,} samples)"
+    )
 
 
 def _differ(report: Mapping[str, Any]) -> str:
@@ -170,5 +172,7 @@ def _ends(report: Mapping[str, Any]) -> str:
     living = sum(row["end_us"] < 0 for row in rows)
     words = [f"{len(rows) - living} of {len(rows)} ended"]
     if bad:
-        words.append(f"{len(bad)} of them badly ({how_ended(bad[0]['status'])} of {bad[0]['name']} {bad[0]['pid']} ...)")
+        words.append(
+            f"{len(bad)} of them badly ({how_ended(bad[0]['status'])} of {bad[0]['name']} {bad[0]['pid']} ...)"
+        )
     return ", ".join(words)

@@ -21,6 +21,7 @@ from clients.kernel import SERVICES, Kernel
 from services.runtime.events import RECORD, Event, Kind, unpack
 
 MAGIC = b"vmglue-events 1\n"
+_KINDS = {int(kind): kind for kind in Kind}
 _CHUNK = struct.Struct("<IIQQ")
 _RECORDS_MAX = 16_384
 """Records asked for in one call: 1 MiB."""
@@ -84,10 +85,14 @@ class RecordedEvent:
     event: Event
     """The record."""
 
+    @property
+    def function(self) -> str:
+        """C function that decided."""
+        return _KINDS[self.event.kind].function
+
     def __str__(self) -> str:
-        event = self.event
-        kind = Kind(event.kind)
-        where = f"{kind.function}" + (f":{event.line}" if event.line else "")
+        event, kind = self.event, _KINDS[self.event.kind]
+        where = self.function + (f" vm_glue.c:{event.line}" if event.line else "")
         values = zip(kind.fields, (event.subject, event.a, event.b, event.c, event.d), strict=False)
         told = " ".join(f"{name}={value}" for name, value in values)
         outcome = f" outcome={event.outcome}" if event.outcome else ""

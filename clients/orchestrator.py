@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from clients.integrity import Shadow
 from clients.kernel import Kernel
 from clients.streams import Stream
 from clients.trace import Trace
-from clients.workload import Workload
+from clients.workload import Workload, check_sysctls
 from hardware_sim.arch import arch
 from hardware_sim.clock import initial_ticks
 from services.ports.common import Outcome, Setting, Stop
@@ -76,7 +77,12 @@ class Orchestrator:
         self.shadow = Shadow(self.workload.machine.seed)
 
     def boot(self) -> None:
-        """Boot the services from the bottom up, set the sysctls, start the programs."""
+        """Boot the services from the bottom up, set the sysctls, start the programs.
+
+        Raises:
+            WorkloadError: The kernel has no such sysctl.
+            Refused: A sysctl is read-only, or its value is refused.
+        """
         machine = self.workload.machine
         hardware = arch(machine.arch)
         pages = machine.ram // hardware.page_size
@@ -102,6 +108,7 @@ class Orchestrator:
                 **common,
             )
         )
+        check_sysctls(self.workload, sysctls(kernel))
         for name, value in machine.sysctls.items():
             sysctl_set(kernel, name, value)
         kernel.scheduler.spawn(self._spawn_requests())
@@ -147,7 +154,6 @@ class Orchestrator:
         """Issue references until the slice ends, the thread sleeps, or an operation is reached."""
         total = Outcome(phase=dispatch.phase)
         ctx, resume = self.kernel.ctx, dispatch.resume_op
-        ctx.now_us, ctx.ticks = dispatch.now_us, dispatch.ticks
         while not (stream.at_operation() and resume == 0):
             if total.elapsed_us >= dispatch.budget_us:
                 total.stop = Stop.BUDGET
@@ -166,6 +172,7 @@ class Orchestrator:
             self.tally.tlb_misses += answer.tlb_misses
             if part.stop is not Stop.END:
                 break
+        ctx.now_us = dispatch.now_us + total.elapsed_us
         return total
 
     def _add(self, total: Outcome, part: Outcome) -> None:
@@ -208,7 +215,8 @@ class Orchestrator:
                 self.verify(row.vmspace)
 
     def _taken(self, dispatch: Dispatch) -> Dispatch:
-        """Follow the address spaces of a new dispatch."""
+        """Follow clock and address spaces of a new dispatch."""
+        self.kernel.ctx.now_us, self.kernel.ctx.ticks = dispatch.now_us, dispatch.ticks
         for notice in dispatch.notices:
             self._notice(notice)
         return dispatch
@@ -252,14 +260,25 @@ class Orchestrator:
         return requests
 
 
+def sysctls(kernel: Kernel) -> dict[str, tuple[int, str]]:
+    """All sysctls by name: value, and the service that owns it."""
+    found = {
+        setting.name: (setting.value, service)
+        for service, port in kernel.ports().items()
+        for setting in port.sysctl_get().settings
+    }
+    return dict(sorted(found.items()))
+
+
 def sysctl_set(kernel: Kernel, name: str, value: int) -> None:
     """Set a sysctl at the service that owns it.
 
     Raises:
-        Refused: No service has it, or it is read-only.
+        Refused: No service has it, it is read-only, or the value is refused.
     """
-    for port in kernel.ports().values():
-        if any(setting.name == name for setting in port.sysctl_get().settings):
-            port.sysctl_set(Setting(name, value))
-            return
-    raise Refused(Reason.UNKNOWN_SYSCTL, "name", name, "a sysctl of this kernel (vmglue sysctl lists them)")
+    found = sysctls(kernel)
+    if name not in found:
+        near = difflib.get_close_matches(name, found, n=1)
+        expected = f"{near[0]!r}, perhaps" if near else "a sysctl of this kernel (vmglue sysctl lists them)"
+        raise Refused(Reason.UNKNOWN_SYSCTL, "name", name, expected)
+    kernel.ports()[found[name][1]].sysctl_set(Setting(name, value))

@@ -58,6 +58,10 @@ class Sample:
     """Living processes in memory."""
     swapped: int = 0
     """Living processes that are swapped out."""
+    swapouts: int = 0
+    """Whole processes swapped out so far."""
+    swapins: int = 0
+    """Whole processes swapped in so far."""
     minor: int = 0
     """Faults without the pager so far."""
     major: int = 0
@@ -69,12 +73,15 @@ def take_sample(kernel: Kernel, now_us: int) -> Sample:
     counters = kernel.board.read(_SAMPLED) or counters_of(kernel, "physmem")
     status, table = kernel.pager.swap_status(), kernel.scheduler.processes()
     major = counters.get(_METER + "v_io_faults", 0)
+    swapouts = sum(row.swaps for row in table.processes)
     return Sample(
         t_us=now_us,
         **{queue: counters.get(_METER + name, 0) for queue, name in _QUEUES.items()},
         swap_used=status.used,
         in_memory=table.running,
         swapped=table.swapped,
+        swapouts=swapouts,
+        swapins=swapouts - table.swapped,
         minor=counters.get(_METER + "v_vm_faults", 0) - major,
         major=major,
     )

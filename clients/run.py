@@ -48,7 +48,11 @@ class Limit:
     until_us: int = 0
     """Virtual time, in microseconds; 0: none."""
     dispatches: int = 0
-    """Slices from here on; 0: none."""
+    """Number of the slice in front of which to pause, counted from boot; 0: none."""
+
+    def reached(self, orchestrator: Orchestrator) -> bool:
+        """The next slice is behind the limit."""
+        return 0 < self.until_us <= orchestrator.dispatch.now_us or 0 < self.dispatches <= orchestrator.tally.dispatches
 
 
 @dataclass(slots=True)
@@ -143,9 +147,8 @@ class Run:
 
     def _execute(self, stop: Callable[[], bool], progress: Callable[[Progress], None], limit: Limit) -> Ending:
         orchestrator = self.orchestrator
-        last = orchestrator.tally.dispatches + limit.dispatches if limit.dispatches else None
         while not stop():
-            if orchestrator.tally.dispatches == last or 0 < limit.until_us <= orchestrator.dispatch.now_us:
+            if limit.reached(orchestrator):
                 return Ending.PAUSED
             if not orchestrator.step():
                 return self._ended()

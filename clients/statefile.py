@@ -82,6 +82,6 @@ def alive(state: SystemState) -> bool:
     """The process that wrote a state still lives."""
     try:
         process = psutil.Process(state.pid)
-        return process.create_time() == state.started and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.create_time() == state.started and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

@@ -17,12 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from clients.embedded_redis import EmbeddedRedis
+from clients.embedded_redis import EmbeddedRedis, RedisFailed
 from clients.exits import SystemFailed
+from clients.health import service_state, serving
 from clients.kernel import SERVICES, Kernel, connect_kernel, local_kernel
+from clients.numba_cache import is_compiled, numba_cache
 from services.runtime.errors import ServiceLost
 
 UPSTREAMS: Mapping[str, tuple[str, ...]] = {
@@ -128,9 +127,7 @@ class System:
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             redis = config.redis
             if not redis:
-                embedded = EmbeddedRedis.start(directory)
-                stack.callback(embedded.close)
-                redis = embedded.url
+                redis = _start_redis(directory, stack)
             machine = config.machine or f"run-{secrets.token_hex(4)}"
             processes = _spawn(directory, machine, redis, config.allow_inject, stack)
             _wait_ready(processes, note, poll)
@@ -153,14 +150,16 @@ class System:
         """
         deadline = time.monotonic() + READY_S
         for name, address in addresses.items():
-            while not serving(address):
+            while not serving(address, timeout_s=0.5):
                 poll(name)
                 if time.monotonic() > deadline:
                     raise SystemFailed(f"{name} at {address} does not serve")
-        kernel = connect_kernel(dict(addresses), machine=config.machine, redis_url=config.redis)
+        info = service_state(addresses["scheduler"]).info
+        machine = config.machine or (info.machine if info is not None else "")
+        kernel = connect_kernel(dict(addresses), machine=machine, redis_url=config.redis)
         stack = ExitStack()
         stack.callback(kernel.close)
-        return cls(kernel, config.machine, config.redis, addresses=dict(addresses), _stack=stack)
+        return cls(kernel, machine, config.redis, addresses=dict(addresses), _stack=stack)
 
     def check(self) -> None:
         """Raise SystemFailed if a service that was started here has ended."""
@@ -192,29 +191,6 @@ class System:
         self.close()
 
 
-def numba_cache() -> Path:
-    """Where compiled code is kept between runs; set in the environment for this process and its children."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.setdefault("NUMBA_CACHE_DIR", str(base / "vmglue" / "numba")))
-
-
-def is_compiled() -> bool:
-    """Some earlier run has left compiled code."""
-    return next(numba_cache().rglob("*.nbi"), None) is not None
-
-
-def serving(address: str, timeout_s: float = 0.5) -> bool:
-    """A server's overall health is SERVING."""
-    with grpc.insecure_channel(address) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True
-            )
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
 def _private_directory() -> Path:
     """A new directory that only the user can enter, with a path short enough for socket names."""
     path = tempfile.mkdtemp(prefix="vmglue-")
@@ -224,7 +200,19 @@ def _private_directory() -> Path:
     return Path(path)
 
 
-def _spawn(directory: Path, machine: str, redis: str, allow_inject: bool, stack: ExitStack) -> dict[str, ServiceProcess]:
+def _start_redis(directory: Path, stack: ExitStack) -> str:
+    """Start Redis; its URL."""
+    try:
+        embedded = EmbeddedRedis.start(directory)
+    except RedisFailed as failed:
+        raise SystemFailed(str(failed)) from None
+    stack.callback(embedded.close)
+    return embedded.url
+
+
+def _spawn(
+    directory: Path, machine: str, redis: str, allow_inject: bool, stack: ExitStack
+) -> dict[str, ServiceProcess]:
     """Start the four services at once; they wait for one another. They do not see the terminal's Ctrl-C."""
     numba_cache()
     addresses = {name: f"unix:{directory / name}.sock" for name in SERVICES}
@@ -233,7 +221,7 @@ def _spawn(directory: Path, machine: str, redis: str, allow_inject: bool, stack:
     for name in SERVICES:
         log = directory / f"{name}.log"
         command = [sys.executable, "-m", f"services.{name}", "--listen", addresses[name], "--machine", machine]
-        command += ["--redis", redis, "--die-with-parent"]
+        command += ["--redis", redis, "--die-with-parent", str(os.getpid())]
         for upstream in UPSTREAMS[name]:
             command += ["--upstream", f"{upstream}={addresses[upstream]}"]
         if name == "pager":
@@ -272,7 +260,7 @@ def _wait_ready(processes: Mapping[str, ServiceProcess], note: Note, poll: Note)
 
 def _stop(processes: Mapping[str, ServiceProcess]) -> None:
     """End processes, from the top down."""
-    for service in reversed(processes.values()):
+    for service in reversed(list(processes.values())):
         if service.process.poll() is None:
             service.process.terminate()
     deadline = time.monotonic() + STOP_S

@@ -1,0 +1,207 @@
+"""`vmglue run`: a workload from boot to report, on a system of its own or on a running one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clients.cli.options import (
+    JsonOption,
+    RedisOption,
+    ServiceOption,
+    TargetOption,
+    Wiring,
+    WiringOption,
+    parse_services,
+)
+from clients.exits import BadInput, Exit, SystemFailed
+from clients.signals import Interrupts
+
+if TYPE_CHECKING:  # heavy: only the command itself pays for them
+    from clients.display import ProgressDisplay
+    from clients.event_file import EventRecorder
+    from clients.system import System
+    from clients.workload import Workload
+
+_EXITS = {
+    "complete": Exit.OK,
+    "paused": Exit.INTERRUPTED,
+    "interrupted": Exit.INTERRUPTED,
+    "deadlock": Exit.FAILED,
+    "invariant": Exit.FAILED,
+    "panic": Exit.PANIC,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Where and how a workload is run."""
+
+    wiring: Wiring
+    """Of a system of its own."""
+    target: str
+    """Running system; empty: a system of its own."""
+    redis: str
+    """Redis of a system of its own; empty: started with it."""
+    services: Mapping[str, str]
+    """Services that run elsewhere; empty: started."""
+    check: bool
+    """Verify invariants after every batch."""
+
+
+def run(
+    workload: Annotated[str, typer.Argument(help="Name of a shipped workload (`vmglue workloads`) or a .toml file.")],
+    ram: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory, for example '24 MiB'.")] = None,
+    swap: Annotated[str | None, typer.Option(metavar="SIZE", help="Swap space.")] = None,
+    set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A sysctl at boot; repeat it.")] = [],  # noqa: B006 - typer copies it
+    seed: Annotated[int | None, typer.Option(help="Seed of start times, sleeps and the device.")] = None,
+    wiring: WiringOption = Wiring.GRPC,
+    target: TargetOption = "",
+    redis: RedisOption = "",
+    service: ServiceOption = [],  # noqa: B006 - typer copies it
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.")] = None,
+    events: Annotated[Path | None, typer.Option(metavar="FILE", help="Record every event (`vmglue events`).")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Verify all invariants after every batch.")] = False,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show neither progress nor the final table.")] = False,
+) -> int:
+    """Run a workload and report what the machine did.
+
+    Examples:
+    * `vmglue run tiny`
+    * `vmglue run tiny --ram '12 MiB' --set vm.swap_idle_enabled=1 --html tiny.html`
+    * `vmglue run my.toml --wiring local --check --json > report.json`
+    * `vmglue run tiny --target default`
+    """
+    from clients.display import ProgressDisplay
+    from clients.workload import load_workload, override
+
+    chosen = override(load_workload(workload), ram=ram, swap=swap, seed=seed, sysctls=set_)
+    options = RunOptions(wiring, target, redis, parse_services(service), check)
+    for path in (report, html, events):
+        _check_writable(path)
+    with Interrupts() as interrupts, ExitStack() as stack:
+        recorder = _recorder(events, chosen, stack)
+        display = stack.enter_context(ProgressDisplay(_stderr(), chosen.name, quiet))
+        execute = _run_there if target else _run_here
+        result = execute(chosen, options, recorder, display, interrupts)
+    _write(result, report, html)
+    _show(result, as_json, quiet)
+    return interrupts.exit or _exit_code(result)
+
+
+def _run_here(
+    workload: Workload,
+    options: RunOptions,
+    recorder: EventRecorder | None,
+    display: ProgressDisplay,
+    interrupts: Interrupts,
+) -> dict[str, Any]:
+    """Run on a system that is started for it and ended after it."""
+    from clients.run import Run
+    from services.runtime.errors import ServiceFault, ServiceLost
+
+    with _system(options, display, interrupts) as system:
+        run = Run(system.kernel, workload, options.check, recorder)
+        try:
+            run.boot()
+            interrupts.check()
+            return run.report(run.execute(stop=lambda: bool(interrupts), progress=display))
+        except ServiceLost as lost:
+            raise system.explain(lost) from None
+        except ServiceFault as fault:
+            if fault.service not in system.processes:
+                raise
+            raise SystemFailed(f"{fault}\n{system.processes[fault.service].obituary()}") from None
+
+
+def _system(options: RunOptions, display: ProgressDisplay, interrupts: Interrupts) -> System:
+    from clients.system import System, SystemConfig
+
+    if options.wiring is Wiring.LOCAL and not options.services:
+        return System.local()
+    config = SystemConfig(redis=options.redis)
+    if options.services:
+        return System.join(options.services, config, lambda _: interrupts.check())
+    return System.start(config, display.note, lambda _: interrupts.check())
+
+
+def _run_there(
+    workload: Workload,
+    options: RunOptions,
+    recorder: EventRecorder | None,
+    display: ProgressDisplay,
+    interrupts: Interrupts,
+) -> dict[str, Any]:
+    """Run on a system that is up and stays up."""
+    from clients.machine_client import MachineClient
+
+    with MachineClient(options.target) as client:
+        client.load(workload)
+        interrupts.check()
+        result = client.run(options.check, stop=lambda: bool(interrupts), progress=display)
+        if recorder is not None:
+            client.record(recorder)
+    if result.failure is not None and result.failure.lost_service:
+        raise SystemFailed(result.failure.text)
+    if not result.report:
+        raise SystemFailed(result.failure.text if result.failure else f"{client.address}: the run's stream broke off")
+    return result.report
+
+
+def _recorder(path: Path | None, workload: Workload, stack: ExitStack) -> EventRecorder | None:
+    from clients.event_file import EventRecorder
+
+    if path is None:
+        return None
+    machine = workload.machine
+    about = {"workload": workload.name, "kernel": machine.kernel_version, "seed": machine.seed}
+    return stack.enter_context(EventRecorder(path, about))
+
+
+def _check_writable(path: Path | None) -> None:
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise BadInput(f"{path}: cannot be written; expected a file in a directory that exists")
+
+
+def _write(result: Mapping[str, Any], report: Path | None, html: Path | None) -> None:
+    from clients.report_html import render
+
+    if report is not None:
+        report.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    if html is not None:
+        html.write_text(render(result), "utf-8")
+
+
+def _show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
+    from rich.console import Console
+
+    from clients.display import summary
+
+    if as_json:
+        print(json.dumps(result))
+    elif not quiet:
+        Console(highlight=False).print(summary(result))
+
+
+def _exit_code(result: Mapping[str, Any]) -> int:
+    """Exit code of a run that no signal ended."""
+    wrong = result["integrity"]["mismatches"] or (result["counters"] and not result["counters_agree"])
+    code = _EXITS[result["end"]]
+    if code is Exit.PANIC:
+        print(f"vmglue: {result['end_detail']}", file=sys.stderr)
+    return Exit.FAILED if code is Exit.OK and wrong else code
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)

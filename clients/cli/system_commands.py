@@ -1,0 +1,256 @@
+"""`vmglue up`, `down`, `status` and `sysctl`: a system that stays, and what can be asked of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clients.cli.options import (
+    JsonOption,
+    RedisOption,
+    ServiceOption,
+    TargetOption,
+    Wiring,
+    WiringOption,
+    parse_services,
+)
+from clients.exits import BadInput, Exit, SystemFailed
+from clients.signals import Interrupts
+
+if TYPE_CHECKING:  # heavy: only the command itself pays for them
+    from clients.machine_client import MachineClient
+    from clients.system import System
+
+_DOWN_S = 15.0
+"""Longest time that a system may take to end."""
+_READY_S = 400.0
+"""Longest time until a system in the background serves; the first run ever compiles."""
+
+
+def up(
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", envvar="VMGLUE_LISTEN", help="Serve machine.proto here: unix:PATH or HOST:PORT."
+        ),
+    ] = "",
+    wiring: WiringOption = Wiring.GRPC,
+    machine: Annotated[
+        str, typer.Option(envvar="VMGLUE_MACHINE", help="Name of the machine, part of its Redis keys.")
+    ] = "",
+    redis: RedisOption = "",
+    service: ServiceOption = [],  # noqa: B006 - typer copies it
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as the system serves.")] = False,
+    allow_inject: Annotated[bool, typer.Option("--allow-inject", help="Scripted answers may be injected.")] = False,
+    insecure_bind: Annotated[
+        bool, typer.Option("--insecure-bind", help="Listen beyond loopback, unencrypted.")
+    ] = False,
+) -> int:
+    """Start a system that stays, and print where it serves machine.proto.
+
+    Examples:
+    * `vmglue up --detach`, then `vmglue run tiny --target default`, then `vmglue down`
+    * `vmglue up --listen 127.0.0.1:7100`
+    """
+    from clients.keep import keep, listen_address, served
+
+    if detach:
+        return _detach()
+    address = listen_address(listen, insecure_bind)
+    with Interrupts() as interrupts:
+        with (
+            _system(wiring, machine, redis, parse_services(service), allow_inject, interrupts) as system,
+            served(system, address) as servicer,
+        ):
+            where = _served_at(address)
+            print(f"machine.proto is served at {where}; end it with `vmglue down` or Ctrl-C", flush=True)
+            keep(system, servicer, lambda: bool(interrupts))
+        return interrupts.exit or Exit.OK
+
+
+def down(target: TargetOption = "") -> int:
+    """End the system that `vmglue up` keeps, or another one.
+
+    Examples:
+    * `vmglue down`
+    * `vmglue down --target 127.0.0.1:7100`
+    """
+    from clients.machine_client import MachineClient
+    from clients.statefile import alive, read_state
+
+    state = read_state()
+    if not target and state is None:
+        print("no system is up")
+        return Exit.OK
+    try:
+        with MachineClient(target) as client:
+            client.shutdown()
+            address = client.address
+    except BadInput:
+        if target or state is None:
+            raise
+        os.kill(state.pid, signal.SIGTERM)  # it lives, but does not answer
+        address = state.address
+    if state is not None and address == state.address:
+        deadline = time.monotonic() + _DOWN_S
+        while alive(state):
+            if time.monotonic() > deadline:
+                raise SystemFailed(f"pid {state.pid} does not end; its services end with it: kill -KILL {state.pid}")
+            time.sleep(0.05)
+    print(f"ended: {address}")
+    return Exit.OK
+
+
+def status(target: TargetOption = "", as_json: JsonOption = False) -> int:
+    """Show a running system: the run, the services, and who waits for what.
+
+    Examples:
+    * `vmglue status`
+    * `vmglue status --json --target unix:/run/user/1000/vmglue/machine.sock`
+    """
+    from clients.machine_client import MachineClient
+    from clients.status_view import print_status, status_dict
+
+    with MachineClient(target) as client:
+        found = status_dict(client.topology, client.status())
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_status(found)
+    healthy = all(row["health"] == "SERVING" for row in found["services"])
+    return Exit.OK if healthy else Exit.SERVICE_LOST
+
+
+def sysctl(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME[=VALUE]]...", help="What to read or set; none: all.")
+    ] = None,
+    target: TargetOption = "",
+    as_json: JsonOption = False,
+) -> int:
+    """Read or set sysctls of a running system; without one, show those of a machine at boot.
+
+    Examples:
+    * `vmglue sysctl`
+    * `vmglue sysctl vm.swap_idle_threshold1 vm.swap_enabled=0 --target default`
+    """
+    from clients.statefile import read_state
+
+    if target or read_state() is not None:
+        from clients.machine_client import MachineClient
+
+        with MachineClient(target) as client:
+            found = _read_or_set(client, names or [])
+    else:
+        found = _at_boot(names or [])
+    if as_json:
+        print(json.dumps({name: value for name, (value, _) in found.items()}))
+    else:
+        for name, (value, service) in found.items():
+            print(f"{name}={value}" + ("" if names else f"  ({service})"))
+    return Exit.OK
+
+
+def _read_or_set(client: MachineClient, names: list[str]) -> dict[str, tuple[int, str]]:
+    for name in names:
+        key, equals, text = name.partition("=")
+        if equals:
+            client.set_sysctl(key.strip(), _integer(name, text))
+    return _chosen(client.sysctls(), [name.partition("=")[0].strip() for name in names])
+
+
+def _at_boot(names: list[str]) -> dict[str, tuple[int, str]]:
+    from clients.orchestrator import Orchestrator, sysctls
+    from clients.system import System
+    from clients.workload import Machine, Workload
+
+    setting = next((name for name in names if "=" in name), None)
+    if setting is not None:
+        raise BadInput(f"{setting}: no system is up to set it on; see `vmglue up`, or `vmglue run --set`")
+    with System.local() as system:
+        Orchestrator(system.kernel, Workload("sysctl", Machine(), ())).boot()
+        return _chosen(sysctls(system.kernel), names)
+
+
+def _chosen(found: dict[str, tuple[int, str]], names: list[str]) -> dict[str, tuple[int, str]]:
+    from difflib import get_close_matches
+
+    for name in names:
+        if name not in found:
+            near = get_close_matches(name, found, n=1)
+            raise BadInput(
+                f"{name}: no such sysctl" + (f"; did you mean {near[0]!r}?" if near else "; `vmglue sysctl` lists them")
+            )
+    return {name: found[name] for name in names} if names else found
+
+
+def _integer(setting: str, text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise BadInput(f"{setting}: expected NAME=VALUE with a whole number") from None
+
+
+def _system(
+    wiring: Wiring, machine: str, redis: str, services: dict[str, str], allow_inject: bool, interrupts: Interrupts
+) -> System:
+    from clients.system import System, SystemConfig
+
+    def poll(_: str) -> None:
+        interrupts.check()
+
+    def note(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if services:
+        return System.join(services, SystemConfig(machine, redis), poll)
+    if wiring is Wiring.LOCAL:
+        return System.local(allow_inject)
+    return System.start(SystemConfig(machine or "default", redis, allow_inject), note, poll)
+
+
+def _served_at(address: str) -> str:
+    """The address that was taken: with port 0 the state file knows it."""
+    from clients.statefile import read_state
+
+    state = read_state()
+    return state.address if state is not None else address
+
+
+def _detach() -> int:
+    """Start the same command again in a session of its own, and wait until it serves."""
+    from clients.keep import listen_address
+    from clients.statefile import read_state, runtime_directory
+
+    listen_address("", insecure_bind=False)  # refuses if a system is up
+    log = runtime_directory() / "up.log"
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "-d")]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "clients", *arguments],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        state = read_state()
+        if state is not None and state.pid == process.pid:
+            print(f"machine.proto is served at {state.address} by pid {process.pid}; log: {log}")
+            return Exit.OK
+        if process.poll() is not None:
+            return _detached_failed(process, log)
+        time.sleep(0.05)
+    process.terminate()
+    return _detached_failed(process, log)
+
+
+def _detached_failed(process: subprocess.Popen[Any], log: Path) -> int:
+    print(log.read_text("utf-8", "replace").rstrip(), file=sys.stderr)
+    return process.wait() or Exit.FAILED

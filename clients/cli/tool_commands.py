@@ -1,0 +1,159 @@
+"""`vmglue workloads`, `trace`, `events`, `capture`, `conform` and `bench`: what needs no running system."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clients.cli.options import JsonOption, Wiring, WiringOption
+from clients.exits import BadInput, Exit
+from clients.signals import Interrupts
+
+trace = typer.Typer(help="Captured programs.", no_args_is_help=True)
+
+
+def workloads(as_json: JsonOption = False) -> int:
+    """List the shipped workloads.
+
+    Examples:
+    * `vmglue workloads`
+    """
+    from clients.units import format_size
+    from clients.workload import find_workload, load_workload, shipped_workloads
+
+    rows: list[dict[str, Any]] = []
+    for name in shipped_workloads():
+        found = load_workload(name)
+        rows.append(
+            {
+                "name": name,
+                "ram": format_size(found.machine.ram),
+                "swap": format_size(found.machine.swap),
+                "programs": {program.name: program.count for program in found.programs},
+                "file": str(find_workload(name)),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            programs = ", ".join(f"{count} x {name}" for name, count in row["programs"].items())
+            print(f"{row['name']:<10} {row['ram']} of memory, {row['swap']} of swap: {programs}")
+    return Exit.OK
+
+
+@trace.command("info")
+def trace_info(file: Annotated[Path, typer.Argument(help="A trace file.")], as_json: JsonOption = False) -> int:
+    """Describe a captured program.
+
+    Examples:
+    * `vmglue trace info sort.vmtrace`
+    """
+    from dataclasses import asdict
+
+    from clients.trace import read_header
+
+    header = read_header(file)
+    if as_json:
+        print(json.dumps(asdict(header), indent=1))
+        return Exit.OK
+    totals = header.totals
+    print(f"command     {' '.join(header.command)}{' (truncated)' if header.truncated else ''}")
+    print(f"references  {totals.references:,} in {totals.records:,} run records, {totals.operations:,} operations")
+    print(f"size        {file.stat().st_size:,} bytes, {len(header.files)} mapped files")
+    print(f"remake      {header.remake}")
+    for task in header.tasks:
+        origin = f"forked by task {task.parent}" if task.parent >= 0 else "started first"
+        print(f"task {task.index:<6} {task.name}, {origin}, {len(task.execs)} execs")
+    return Exit.OK
+
+
+def events(
+    file: Annotated[Path, typer.Argument(help="A file that `vmglue run --events` wrote.")],
+    service: Annotated[str, typer.Option(help="Only events of this service.")] = "",
+    function: Annotated[str, typer.Option(help="Only events of this C function.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="Print at most so many; 0: all.")] = 0,
+) -> int:
+    """Print recorded events: time, service, C function and line of vm_glue.c, what was decided.
+
+    Examples:
+    * `vmglue events tiny.events --function swapout_procs`
+    * `vmglue events tiny.events --limit 20`
+    """
+    from clients.event_file import read_events
+
+    chosen = (
+        event for event in read_events(file) if service in ("", event.service) and function in ("", event.function)
+    )
+    for event in itertools.islice(chosen, limit or None):
+        print(event)
+    return Exit.OK
+
+
+def capture(
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD ...", help="Program and arguments.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Trace file to write.")],
+    max_refs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after about so many references.")
+    ] = None,
+) -> int:
+    """Record a real program and its children under valgrind.
+
+    Examples:
+    * `vmglue capture -o sort.vmtrace -- sort words.txt`
+    * `vmglue capture -o shell.vmtrace --max-refs 5000000 -- sh -c 'seq 9999 | sort -R | head'`
+    """
+    from clients.capture import capture as record
+
+    def progress(references: int, tasks: int) -> None:
+        interrupts.check()
+        print(f"\r{references:,} references, {tasks} processes ", end="", file=sys.stderr, flush=True)
+
+    with Interrupts() as interrupts:
+        summary = record(command, output, max_refs=max_refs, progress=progress)
+    print(file=sys.stderr)
+    print(
+        f"{summary.path}: {summary.references:,} references in {summary.records:,} records and "
+        f"{summary.operations:,} operations of {summary.tasks} processes, {summary.bytes:,} bytes, "
+        f"{summary.seconds:.1f} s{', truncated' if summary.truncated else ''}; exit status {summary.exit_status}"
+    )
+    return Exit.OK
+
+
+def conform(
+    paths: Annotated[list[Path], typer.Argument(help="Files of cases (.jsonl), or directories of them.")],
+    wiring: WiringOption = Wiring.GRPC,
+    as_json: JsonOption = False,
+) -> int:
+    """Compare the kernel with what the compiled C code answered.
+
+    Examples:
+    * `vmglue conform tests/conformance`
+    * `vmglue conform tests/conformance/C_kernel_stacks.jsonl --wiring local --json`
+    """
+    from clients.conform import conform as play
+
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        raise BadInput(f"{missing}: no such file; expected a .jsonl file of cases or a directory of them")
+    return play(paths, wiring.value, as_json)
+
+
+def bench(
+    figures: Annotated[list[str] | None, typer.Argument(help="Figures to measure; none: all.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Measure speed and size, each figure beside a baseline of the same run.
+
+    Examples:
+    * `vmglue bench`
+    * `vmglue bench walk --json`
+    """
+    from clients.bench import main
+
+    return main(figures or [], as_json)

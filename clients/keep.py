@@ -1,0 +1,135 @@
+"""`vmglue up`: a system kept alive behind machine.proto until somebody ends it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from clients.exits import BadInput
+from clients.machine import Machine
+from clients.machine_server import MachineServicer
+from clients.statefile import read_state, remove_state, runtime_directory, write_state
+from clients.system import System
+from protos import machine_pb2
+from protos.machine_pb2_grpc import add_MachineServiceServicer_to_server
+from services.runtime.config import is_private
+from services.runtime.remote import MESSAGE_BYTES_MAX
+
+WORKERS = 24
+"""Threads that answer calls; a stream holds one."""
+CONCURRENT_RPCS_MAX = 64
+"""Calls at once; more are refused with RESOURCE_EXHAUSTED."""
+DRAIN_S = 3.0
+"""Time that calls in flight get to finish at the end."""
+_POLL_S = 0.25
+
+
+def listen_address(listen: str, insecure_bind: bool) -> str:
+    """Where to serve: what the user asked for, or a socket in the private directory.
+
+    Raises:
+        BadInput: Anybody could call there, or something answers there already.
+    """
+    state = read_state()
+    if state is not None:
+        raise BadInput(f"a system is up already (pid {state.pid}, {state.address}); end it with `vmglue down`")
+    if not listen:
+        listen = f"unix:{runtime_directory() / 'machine.sock'}"
+    if not insecure_bind and not is_private(listen):
+        raise BadInput(
+            f"--listen {listen}: anybody could call; expected unix:PATH, a loopback address, or --insecure-bind"
+        )
+    if listen.startswith("unix:"):
+        _free_socket(Path(listen.removeprefix("unix:")))
+    return listen
+
+
+@contextmanager
+def served(system: System, listen: str) -> Iterator[MachineServicer]:
+    """Serve machine.proto, announced as the user's default system.
+
+    Args:
+        system: Services and ports.
+        listen: Where.
+
+    Raises:
+        BadInput: The address cannot be taken.
+    """
+    machine = Machine(system)
+    servicer = MachineServicer(machine)
+    server = _server(servicer)
+    try:
+        address = _bind(server, listen)
+        server.start()
+        write_state(address, system.machine)
+        yield servicer
+    finally:
+        servicer.shutdown.set()
+        server.stop(DRAIN_S).wait()
+        machine.close()
+        remove_state()
+        if listen.startswith("unix:"):
+            Path(listen.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+def keep(system: System, servicer: MachineServicer, ended: Callable[[], bool]) -> None:
+    """Wait until a client or a signal ends the system.
+
+    Raises:
+        SystemFailed: A service ended by itself.
+    """
+    while not servicer.shutdown.wait(_POLL_S) and not ended():
+        system.check()
+
+
+def _server(servicer: MachineServicer) -> grpc.Server:
+    server = grpc.server(
+        ThreadPoolExecutor(WORKERS, thread_name_prefix="machine-rpc"),
+        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)],
+        maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,
+    )
+    add_MachineServiceServicer_to_server(servicer, server)
+    states = health.HealthServicer()
+    name = machine_pb2.DESCRIPTOR.services_by_name["MachineService"].full_name
+    for service in ("", name):
+        states.set(service, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(states, server)
+    reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server
+
+
+def _bind(server: grpc.Server, listen: str) -> str:
+    """Take the address; with port 0 the one that was given."""
+    before = os.umask(0o177)  # a socket is made with mode 0600
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise BadInput(f"--listen {listen}: cannot be taken: {error}") from None
+    finally:
+        os.umask(before)
+    host, _, wanted = listen.rpartition(":")
+    return f"{host}:{port}" if wanted == "0" else listen
+
+
+def _free_socket(path: Path) -> None:
+    """Remove a socket that nobody listens on any more.
+
+    Raises:
+        BadInput: Somebody does, or it is no socket.
+    """
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise BadInput(f"--listen unix:{path}: the file is there and is not a socket")
+    with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+        client.connect(str(path))
+        raise BadInput(f"--listen unix:{path}: a server answers there already")
+    path.unlink()

@@ -1,0 +1,384 @@
+"""machine.proto served: translation between messages and the machine, nothing else."""
+
+# ruff: noqa: N802, ARG002 - names and signatures are those of the generated servicer
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from clients.health import ServiceState, service_state
+from clients.machine import Failure, Machine, StateValue, WrongState
+from clients.orchestrator import sysctl_set, sysctls
+from clients.report import take_sample
+from clients.run import Progress
+from clients.upload import UploadError, receive
+from clients.workload import WorkloadError
+from protos import machine_pb2 as pb
+from protos.machine_pb2_grpc import MachineServiceServicer
+from services.ports.common import Answers
+from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
+from services.runtime.process import package_version
+from services.runtime.servicer import AnswerCache
+from services.runtime.status import Abort, internal, loss, refusal
+
+_PROGRESS_MS = 250
+_WATCH_INTERVAL_S = 0.1
+_EVENTS_MAX = 8_192
+"""Events in one message: 512 KiB."""
+_PAGE = 4096
+_RUNNING = pb.MACHINE_STATE_RUNNING
+
+Answer = TypeVar("Answer", bound=Message)
+Other = TypeVar("Other")
+
+
+@dataclass(slots=True)
+class _Watchers:
+    """Streams that follow a run; when the last one goes away in the middle, the run is paused."""
+
+    request_id: str = ""
+    count: int = 0
+
+
+class MachineServicer(MachineServiceServicer):
+    """Serves one machine.
+
+    Attributes:
+        shutdown: Set when a client asked for the end of the system.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.shutdown = threading.Event()
+        self._machine = machine
+        self._kernel = machine.system.kernel
+        self._answers = AnswerCache()
+        self._lock = threading.Lock()
+        self._watchers = _Watchers()
+        self._log = structlog.get_logger()
+
+    def GetTopology(self, request: pb.GetTopologyRequest, context: grpc.ServicerContext) -> pb.GetTopologyResponse:
+        """Which services make the machine."""
+        system = self._machine.system
+        return pb.GetTopologyResponse(
+            machine=system.machine,
+            version=package_version(),
+            services=[
+                pb.ServiceAddress(
+                    name=name, address=address, grpc_service=f"vmglue.{name}.v1.{name.capitalize()}Service"
+                )
+                for name, address in system.addresses.items()
+            ],
+            redis=without_credentials(system.redis),
+            redis_prefix=f"vmglue:{system.machine}:",
+        )
+
+    def Load(self, request_iterator: Iterator[pb.LoadRequest], context: grpc.ServicerContext) -> pb.LoadResponse:
+        """Receive a workload with its traces and boot the machine with it."""
+
+        def load(head: pb.LoadHead) -> pb.LoadResponse:
+            with tempfile.TemporaryDirectory(prefix="vmglue-upload-") as directory:
+                workload = receive(Path(directory), head, request_iterator)
+                self._machine.load(workload)
+            return pb.LoadResponse(
+                programs=sum(program.count for program in workload.programs),
+                ram_pages=workload.machine.ram // _PAGE,
+                swap_pages=workload.machine.swap // _PAGE,
+            )
+
+        first = next(request_iterator, pb.LoadRequest())
+        return self._change(context, "Load", first.head.request_id, lambda: load(first.head))
+
+    def Run(self, request: pb.RunRequest, context: grpc.ServicerContext) -> Iterator[pb.RunResponse]:
+        """Start or resume a run and stream it; a repeat attaches to the run."""
+        machine = self._machine
+        if not (request.request_id and request.request_id == self._watchers.request_id):
+            self._answer(context, lambda: machine.start(request.check, request.until_us))
+            self._watchers.request_id = request.request_id
+        self._attach(context)
+        yield from self._follow((request.progress_interval_ms or _PROGRESS_MS) / 1000, context)
+
+    def Pause(self, request: pb.PauseRequest, context: grpc.ServicerContext) -> pb.PauseResponse:
+        """Pause the run."""
+
+        def pause() -> pb.PauseResponse:
+            self._machine.pause()
+            return pb.PauseResponse(progress=self._progress())
+
+        return self._change(context, "Pause", request.request_id, pause)
+
+    def Step(self, request: pb.StepRequest, context: grpc.ServicerContext) -> pb.StepResponse:
+        """Execute some dispatches."""
+
+        def step() -> pb.StepResponse:
+            following = self._machine.step(request.dispatches, request.check)
+            return pb.StepResponse(progress=self._progress(), next=following)
+
+        return self._change(context, "Step", request.request_id, step)
+
+    def WatchEvents(
+        self, request: pb.WatchEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchEventsResponse]:
+        """Stream recorded events, then new ones."""
+        ports = self._kernel.ports()
+        unknown = set(request.services) - set(ports)
+        if unknown:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"services: {sorted(unknown)[0]!r}; there are {', '.join(ports)}")
+        position = {name: request.since.get(name, -1) for name in request.services or ports}
+        while context.is_active():
+            quiet = True
+            for name in position:
+                response = self._answer(context, lambda name=name: self._events(name, position))  # type: ignore[misc]  # the default binds the name
+                if response.records:
+                    quiet = False
+                    yield response
+            if quiet and not request.follow:
+                return
+            if quiet and self.shutdown.wait(_WATCH_INTERVAL_S):
+                return
+
+    def GetSysctl(self, request: pb.GetSysctlRequest, context: grpc.ServicerContext) -> pb.GetSysctlResponse:
+        """Read one sysctl."""
+
+        def get() -> pb.GetSysctlResponse:
+            return pb.GetSysctlResponse(sysctl=self._sysctl(request.name))
+
+        return self._answer(context, get)
+
+    def SetSysctl(self, request: pb.SetSysctlRequest, context: grpc.ServicerContext) -> pb.SetSysctlResponse:
+        """Write one sysctl."""
+
+        def put() -> pb.SetSysctlResponse:
+            before = self._machine.call(lambda: self._sysctl(request.name)).value
+            self._machine.call(lambda: sysctl_set(self._kernel, request.name, request.value))
+            return pb.SetSysctlResponse(before=before, sysctl=self._machine.call(lambda: self._sysctl(request.name)))
+
+        return self._change(context, "SetSysctl", request.request_id, put)
+
+    def ListSysctls(self, request: pb.ListSysctlsRequest, context: grpc.ServicerContext) -> pb.ListSysctlsResponse:
+        """Read all sysctls."""
+        found = self._answer(context, lambda: self._machine.call(lambda: sysctls(self._kernel)))
+        return pb.ListSysctlsResponse(
+            sysctls=[pb.Sysctl(name=name, value=value, service=service) for name, (value, service) in found.items()]
+        )
+
+    def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.GetStatusResponse:
+        """State of machine and services, and who waits for what."""
+        machine, system = self._machine, self._machine.system
+        loaded = machine.state not in (pb.MACHINE_STATE_EMPTY, pb.MACHINE_STATE_LOST)
+        rows = self._kernel.service_rows()
+        return pb.GetStatusResponse(
+            machine=system.machine,
+            workload=machine.workload,
+            progress=self._answer(context, self._fresh_progress) if loaded else self._progress(),
+            services=[_service(row, system.addresses.get(row["name"], "")) for row in rows],
+            waiters=self._answer(context, self._waiters) if loaded else [],
+            failure=_failure(machine.failure, machine.state) if machine.failure else None,
+        )
+
+    def Shutdown(self, request: pb.ShutdownRequest, context: grpc.ServicerContext) -> pb.ShutdownResponse:
+        """End the whole system, once this is answered."""
+        context.add_callback(self.shutdown.set)
+        return pb.ShutdownResponse()
+
+    def Inject(self, request: pb.InjectRequest, context: grpc.ServicerContext) -> pb.InjectResponse:
+        """Script answers of the kernel around one service."""
+
+        def inject() -> pb.InjectResponse:
+            ports = self._kernel.ports()
+            if request.service not in ports:
+                raise Refused(Reason.UNKNOWN_ID, "service", request.service, f"one of {', '.join(ports)}")
+            script = [_script(script) for script in request.scripts]
+            self._machine.call(lambda: ports[request.service].inject(script))
+            return pb.InjectResponse()
+
+        return self._change(context, "Inject", request.request_id, inject)
+
+    def _answer(self, context: grpc.ServicerContext, act: Callable[[], Other]) -> Other:
+        """Do something; what it raises becomes the call's status."""
+        try:
+            return act()
+        except Refused as refused:
+            _abort(context, refusal(refused, 0))
+        except ServiceLost as lost:
+            _abort(context, loss(lost))
+        except (WrongState, KernelPanic) as wrong:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(wrong))
+        except (UploadError, WorkloadError) as wrong:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(wrong))
+        except Exception as error:
+            error_id = uuid.uuid4().hex[:12]
+            self._log.error("internal error", error_id=error_id, exc_info=error)
+            _abort(context, internal(error_id))
+        raise AssertionError("abort returned")
+
+    def _change(self, context: grpc.ServicerContext, rpc: str, request_id: str, act: Callable[[], Answer]) -> Answer:
+        """Change something once: a repeat of the request gets the first answer."""
+
+        def once() -> Answer:
+            with self._lock:
+                if request_id and (kept := self._answers.get(request_id, rpc)) is not None:
+                    return cast("Answer", kept)
+                answer = act()
+                if request_id:
+                    self._answers.put(request_id, rpc, answer)
+                return answer
+
+        return self._answer(context, once)
+
+    def _attach(self, context: grpc.ServicerContext) -> None:
+        """Count a stream that follows the run; when the last one ends early, the run is paused."""
+        self._watchers.count += 1
+
+        def detached() -> None:
+            self._watchers.count -= 1
+            if self._watchers.count == 0 and self._machine.state == _RUNNING and not self.shutdown.is_set():
+                self._machine.pause()
+
+        if not context.add_callback(detached):
+            detached()
+
+    def _follow(self, interval_s: float, context: grpc.ServicerContext) -> Iterator[pb.RunResponse]:
+        """Progress until the machine does not run any more, then how it ended."""
+        machine = self._machine
+        while True:
+            with machine.news:
+                machine.news.wait_for(lambda: machine.state != _RUNNING, interval_s)
+                running, report, failure, state = (
+                    machine.state == _RUNNING, machine.report, machine.failure, machine.state,
+                )  # fmt: skip
+            if not running or not context.is_active():
+                break
+            yield pb.RunResponse(progress=self._progress())
+        if report:
+            yield pb.RunResponse(report_json=report)
+        if failure is not None:
+            yield pb.RunResponse(failure=_failure(failure, state))
+
+    def _events(self, name: str, position: dict[str, int]) -> pb.WatchEventsResponse:
+        """The next events of one service; the position moves behind them."""
+        port = self._kernel.ports()[name]
+        since = position[name]
+        chunk = self._machine.call(lambda: port.events(max(since, 0), _EVENTS_MAX if since >= 0 else 0))
+        if since < 0:
+            position[name] = chunk.total
+            return pb.WatchEventsResponse(service=name, first=chunk.total)
+        position[name] = chunk.first + len(chunk.records) // 64
+        return pb.WatchEventsResponse(service=name, first=chunk.first, records=chunk.records)
+
+    def _sysctl(self, name: str) -> pb.Sysctl:
+        found = sysctls(self._kernel)
+        if name not in found:
+            raise Refused(Reason.UNKNOWN_SYSCTL, "name", name, "a sysctl of this kernel")
+        value, service = found[name]
+        return pb.Sysctl(name=name, value=value, service=service)
+
+    def _waiters(self) -> list[pb.Waiter]:
+        rows = self._machine.call(self._kernel.scheduler.processes).processes
+        return [
+            pb.Waiter(pid=row.pid, name=row.name, state=row.state, wmesg=row.wmesg)
+            for row in rows
+            if row.state in ("sleep", "swapped", "zombie")
+        ]
+
+    def _fresh_progress(self) -> pb.Progress:
+        """Progress with pages and processes of this moment."""
+        progress = self._machine.progress
+        if progress is None:
+            return self._progress()
+        now_us = progress.now_us
+        sample = self._machine.call(lambda: take_sample(self._kernel, now_us))
+        return progress_message(
+            Progress(
+                sample, progress.now_us, progress.wall_us, progress.references,
+                progress.run_records, progress.dispatches, progress.rpcs,
+            ),
+            self._machine.state,
+        )  # fmt: skip
+
+    def _progress(self) -> pb.Progress:
+        return progress_message(self._machine.progress, self._machine.state)
+
+
+def progress_message(progress: Progress | None, state: StateValue) -> pb.Progress:
+    """Progress as a message."""
+    if progress is None:
+        return pb.Progress(state=state)
+    sample = progress.sample
+    return pb.Progress(
+        state=state,
+        now_us=progress.now_us,
+        wall_us=progress.wall_us,
+        references=progress.references,
+        run_records=progress.run_records,
+        dispatches=progress.dispatches,
+        rpcs=progress.rpcs,
+        free_pages=sample.free,
+        active_pages=sample.active,
+        inactive_pages=sample.inactive,
+        wired_pages=sample.wired,
+        swap_used_pages=sample.swap_used,
+        processes_in_memory=sample.in_memory,
+        processes_swapped=sample.swapped,
+        swapouts=sample.swapouts,
+        swapins=sample.swapins,
+        minor_faults=sample.minor,
+        major_faults=sample.major,
+    )
+
+
+def without_credentials(url: str) -> str:
+    """A Redis URL without user and password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"
+
+
+def _abort(context: grpc.ServicerContext, abort: Abort) -> NoReturn:
+    context.abort_with_status(cast("grpc.Status", abort))
+
+
+def _failure(failure: Failure, state: StateValue) -> pb.Failure:
+    return pb.Failure(
+        text=failure.text,
+        function=failure.function,
+        line=failure.line,
+        lost_service=failure.lost_service,
+        state=state,
+    )
+
+
+def _script(script: pb.Script) -> Answers:
+    return Answers(
+        question=script.question,
+        answers=list(script.answers),
+        after=script.after,
+        has_after=script.HasField("after"),
+        cycle=script.cycle,
+    )
+
+
+def _service(row: dict[str, Any], address: str) -> pb.ServiceStatus:
+    """A service's row with what its process tells; one without an address lives in this process."""
+    state = service_state(address) if address else ServiceState("SERVING")
+    status = pb.ServiceStatus(
+        name=row["name"],
+        address=row["address"],
+        pid=row["pid"],
+        health=state.health,
+        pss_bytes=row["pss_bytes"],
+        version=package_version(),
+        latency_us=state.latency_us,
+    )
+    if state.info is not None:
+        status.boot_id, status.version = state.info.boot_id, state.info.version
+        status.degraded = state.info.board == "degraded"
+    return status

@@ -1,0 +1,88 @@
+"""The state of a running system as plain data and as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from clients.charts import duration
+from clients.display import progress_line
+from clients.machine import state_word
+from clients.machine_client import read_progress
+from protos import machine_pb2 as pb
+
+_WAITERS_MAX = 20
+
+
+def status_dict(topology: pb.GetTopologyResponse, status: pb.GetStatusResponse) -> dict[str, Any]:
+    """Topology and state as plain data: the output of `vmglue status --json`."""
+    progress = status.progress
+    return {
+        "machine": status.machine,
+        "version": topology.version,
+        "redis": topology.redis,
+        "redis_prefix": topology.redis_prefix,
+        "state": state_word(progress.state),
+        "workload": status.workload,
+        "failure": status.failure.text if status.HasField("failure") else "",
+        "progress": {
+            field.name: getattr(progress, field.name) for field in progress.DESCRIPTOR.fields if field.name != "state"
+        },
+        "services": [
+            {field.name: getattr(service, field.name) for field in service.DESCRIPTOR.fields}
+            for service in status.services
+        ],
+        "waiters": [
+            {"pid": waiter.pid, "name": waiter.name, "state": waiter.state, "wmesg": waiter.wmesg}
+            for waiter in status.waiters
+        ],
+    }
+
+
+def print_status(found: dict[str, Any], console: Console | None = None) -> None:
+    """Print the state as tables.
+
+    Args:
+        found: What `status_dict` made.
+        console: Where; standard output by default.
+    """
+    console = console or Console(highlight=False)
+    workload = f", workload {found['workload']}" if found["workload"] else ""
+    console.print(f"machine {found['machine']}: {found['state']}{workload}", markup=False)
+    if found["failure"]:
+        console.print(found["failure"], markup=False, soft_wrap=True)
+    if found["redis"]:
+        console.print(f"redis {found['redis']}, keys {found['redis_prefix']}*", markup=False, soft_wrap=True)
+    if found["workload"]:
+        progress = pb.Progress(**found["progress"])
+        console.print(progress_line(read_progress(progress)).strip(), markup=False, soft_wrap=True)
+    console.print(_services(found["services"]))
+    if found["waiters"]:
+        console.print(_waiters(found["waiters"]))
+
+
+def _services(rows: list[dict[str, Any]]) -> Table:
+    table = Table("service", "pid", "health", "redis", "memory (PSS)", "answer", "boot id", "address", box=None)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["pid"]),
+            row["health"],
+            "degraded" if row["degraded"] else "ok",
+            f"{row['pss_bytes'] / 2**20:.1f} MiB",
+            duration(row["latency_us"]),
+            f"{row['boot_id']:x}",
+            row["address"],
+        )
+    return table
+
+
+def _waiters(rows: list[dict[str, Any]]) -> Table:
+    table = Table("pid", "process", "state", "waits for", box=None)
+    for row in rows[:_WAITERS_MAX]:
+        table.add_row(str(row["pid"]), row["name"], row["state"], row["wmesg"])
+    if len(rows) > _WAITERS_MAX:
+        table.add_row("", f"and {len(rows) - _WAITERS_MAX} more", "", "")
+    return table

@@ -1,0 +1,131 @@
+"""A workload and its traces on their way to a running system: cut into messages here, put together there."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from clients.workload import TRACE_SUFFIX, Workload, WorkloadError, load_workload, override
+from protos import machine_pb2 as pb
+
+CHUNK_BYTES = 1 << 20
+"""Content of one message."""
+UPLOAD_BYTES_MAX = 1 << 30
+"""All traces of one upload together."""
+UPLOAD_FILES_MAX = 256
+
+
+class UploadError(Exception):
+    """An upload that cannot be used, in one line."""
+
+
+def load_requests(workload: Workload, request_id: str) -> Iterator[pb.LoadRequest]:
+    """The messages that load a workload on another system.
+
+    Args:
+        workload: What to load; its machine carries the values that count.
+        request_id: Identity of the upload.
+
+    Raises:
+        WorkloadError: Two traces have the same base name.
+    """
+    source, machine = Path(workload.source), workload.machine
+    head = pb.LoadHead(
+        request_id=request_id,
+        name=source.name,
+        toml=source.read_text("utf-8"),
+        seed=machine.seed,
+        ram_bytes=machine.ram,
+        swap_bytes=machine.swap,
+        sysctls=machine.sysctls,
+    )
+    files: dict[str, Path] = {}
+    for program in workload.programs:
+        known = files.setdefault(program.trace.name, program.trace)
+        if known != program.trace:
+            raise WorkloadError(
+                f"{source}: {known} and {program.trace} have the same base name; rename one to upload both"
+            )
+    yield pb.LoadRequest(head=head)
+    for name, path in files.items():
+        with path.open("rb") as file:
+            while data := file.read(CHUNK_BYTES):
+                yield pb.LoadRequest(chunk=pb.TraceChunk(file=name, data=data))
+
+
+def receive(directory: Path, head: pb.LoadHead, rest: Iterable[pb.LoadRequest]) -> Workload:
+    """Put an upload together and read it.
+
+    Args:
+        directory: An empty directory for its files.
+        head: The first message.
+        rest: The messages behind it.
+
+    Raises:
+        UploadError: A message or the workload in it is wrong.
+    """
+    if not head.toml:
+        raise UploadError("head.toml: the first part must hold the workload's text")
+    files = _receive_files(directory, rest)
+    path = directory / _base_name(head.name or "workload.toml", "head.name")
+    path.write_text(head.toml, "utf-8")
+    _link_traces(directory, head.toml, files)
+    try:
+        return override(
+            load_workload(str(path)),
+            ram=f"{head.ram_bytes} B" if head.HasField("ram_bytes") else None,
+            swap=f"{head.swap_bytes} B" if head.HasField("swap_bytes") else None,
+            seed=head.seed if head.HasField("seed") else None,
+            sysctls=[f"{name}={value}" for name, value in sorted(head.sysctls.items())],
+        )
+    except WorkloadError as wrong:
+        raise UploadError(str(wrong).replace(f"{directory}/", "")) from None
+
+
+def _receive_files(directory: Path, rest: Iterable[pb.LoadRequest]) -> dict[str, Path]:
+    """Write trace chunks to files by base name."""
+    files: dict[str, Path] = {}
+    total = 0
+    for request in rest:
+        if request.WhichOneof("part") != "chunk":
+            raise UploadError("part: only the first message holds a head; expected a chunk")
+        name = _base_name(request.chunk.file, "chunk.file")
+        path = files.setdefault(name, directory / f"{len(files)}.part")
+        total += len(request.chunk.data)
+        if total > UPLOAD_BYTES_MAX or len(files) > UPLOAD_FILES_MAX:
+            raise UploadError(f"chunk: expected at most {UPLOAD_BYTES_MAX >> 20} MiB in {UPLOAD_FILES_MAX} files")
+        with path.open("ab") as file:
+            file.write(request.chunk.data)
+    return files
+
+
+def _base_name(name: str, field: str) -> str:
+    if not name or name in (".", "..") or name != os.path.basename(name) or "\0" in name:
+        raise UploadError(f"{field}: {name!r} is not a base name; expected a file name without a directory")
+    return name
+
+
+def _link_traces(directory: Path, toml: str, files: dict[str, Path]) -> None:
+    """Put every uploaded trace where the workload's text says that it is, if that is inside of the directory."""
+    try:
+        programs = tomllib.loads(toml).get("programs", [])
+    except tomllib.TOMLDecodeError:
+        return  # reading the workload reports it, with its line
+    for program in programs if isinstance(programs, list) else []:
+        value = program.get("trace") if isinstance(program, dict) else None
+        source = _uploaded(value, files)
+        if source is not None:
+            place = (directory / str(value)).resolve()
+            if place.is_relative_to(directory.resolve()) and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.link(source, place)
+
+
+def _uploaded(value: Any, files: dict[str, Path]) -> Path | None:
+    if not isinstance(value, str):
+        return None
+    name = os.path.basename(value)
+    return files.get(name) or files.get(name + TRACE_SUFFIX)
