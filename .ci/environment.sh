@@ -45,7 +45,7 @@ environment() {
         say "making .venv with $python (once; one to three minutes, downloads about 200 MB)"
         "$python" -m venv --clear "$root/.venv" || return 1
     fi
-    "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root[$extras]" >&2 || {
+    "$root/.venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --editable "$root[$extras]" >&2 || {
         say "the installation failed; pip's reason stands above"
         return 1
     }

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
 from clients.conform.cases import Malformed, find_files, read_cases
 from clients.conform.runner import Outcome, run_cases
-from clients.exits import BadInput, Exit
-from clients.system import System, SystemConfig
+from clients.exits import Exit
+from clients.system import System
 from services.runtime.errors import ServiceLost
 
 __all__ = ["Malformed", "conform"]
 
 
-def conform(paths: Iterable[Path], wiring: str = "grpc", as_json: bool = False, out: TextIO | None = None) -> Exit:
+def conform(
+    paths: Iterable[Path], start: Callable[[], System], as_json: bool = False, out: TextIO | None = None
+) -> Exit:
     """Play the cases of files on a system of their own and print what came out.
 
     Args:
         paths: Files, or directories of .jsonl files.
-        wiring: `grpc` or `local`.
+        start: Makes the system to play on, which must accept scripted answers; it is closed at the end.
         as_json: Print one JSON object instead of text.
         out: Where to print; standard output by default.
 
@@ -31,31 +33,22 @@ def conform(paths: Iterable[Path], wiring: str = "grpc", as_json: bool = False, 
         OK: all passed; FAILED: a case failed; BAD_INPUT: cases of a family without a driver were left out.
 
     Raises:
-        Malformed: A file is not in the format; nothing was played.
+        Malformed: A file is not in the format; nothing was started.
         SystemFailed: A service ended in the middle.
     """
     cases = [case for path in find_files(paths) for case in read_cases(path)]
-    with _start(wiring) as system:
+    with start() as system:
         begun = time.perf_counter()
         try:
             outcome = run_cases(system.kernel, cases)
         except ServiceLost as lost:
             raise system.explain(lost) from lost
-        seconds = time.perf_counter() - begun
+        wiring, seconds = system.kernel.wiring, time.perf_counter() - begun
     report = _json_report if as_json else _text_report
     print(report(outcome, wiring, seconds), file=out or sys.stdout)
     if outcome.failed:
         return Exit.FAILED
     return Exit.BAD_INPUT if outcome.unsupported else Exit.OK
-
-
-def _start(wiring: str) -> System:
-    """A system that accepts scripted answers."""
-    if wiring == "local":
-        return System.local(allow_inject=True)
-    if wiring != "grpc":
-        raise BadInput(f"wiring: {wiring!r} is not known; expected grpc or local")
-    return System.start(SystemConfig(allow_inject=True), note=lambda text: print(text, file=sys.stderr))
 
 
 def _json_report(outcome: Outcome, wiring: str, seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from clients.conform import conform
 from clients.conform.cases import read_cases
 from clients.conform.runner import DRIVERS, run_cases
 from clients.exits import Exit
+from clients.system import System
 
+start_local = partial(System.local, allow_inject=True)
 CASES = Path(__file__).parent / "cases"
 
 
@@ -37,7 +40,7 @@ def write_cases(tmp_path: Path, family: str, count: int, change=lambda _: None) 
 def test_report_closes_with_the_sum(tmp_path):
     out = io.StringIO()
     paths = [write_cases(tmp_path, "H_stack_usage", 3), write_cases(tmp_path, "C_kernel_stacks", 2)]
-    assert conform(paths, "local", out=out) is Exit.OK
+    assert conform(paths, start_local, out=out) is Exit.OK
     lines = out.getvalue().splitlines()
     assert lines[:2] == ["C_kernel_stacks 2/2", "H_stack_usage 3/3"]
     assert lines[2].startswith("5 cases in ")
@@ -50,7 +53,7 @@ def test_a_wrong_answer_is_shown_and_fails(tmp_path):
 
     out = io.StringIO()
     path = write_cases(tmp_path, "H_stack_usage", 1, expect_more)
-    assert conform([path], "local", out=out) is Exit.FAILED
+    assert conform([path], start_local, out=out) is Exit.FAILED
     lines = out.getvalue().splitlines()
     note = "one sample"
     assert lines[0] == f"H-0001 step 1 (intr_prof_stack_use) max_kstack_used: expected 101, got 100  [{note}]"
@@ -64,7 +67,8 @@ def test_json_report_holds_every_mismatch(tmp_path):
 
     out = io.StringIO()
     assert (
-        conform([write_cases(tmp_path, "H_stack_usage", 2, lose_final)], "local", as_json=True, out=out) is Exit.FAILED
+        conform([write_cases(tmp_path, "H_stack_usage", 2, lose_final)], start_local, as_json=True, out=out)
+        is Exit.FAILED
     )
     report = json.loads(out.getvalue())
     assert (report["passed"], report["failed"], report["unsupported"]) == (0, 2, 0)
@@ -84,7 +88,7 @@ def test_a_panic_that_is_not_expected_fails_and_the_next_case_runs(tmp_path):
     expect_answer(panics[0])
     path.write_text("".join(json.dumps(case) + "\n" for case in [panics[0], lines[0]]))
     out = io.StringIO()
-    assert conform([path], "local", out=out) is Exit.FAILED
+    assert conform([path], start_local, out=out) is Exit.FAILED
     assert "panic: expected '(absent)', got \"illegal ``rw'' argument" in out.getvalue()
     assert out.getvalue().endswith("1 passed, 1 failed\n")
 
@@ -93,7 +97,7 @@ def test_families_without_a_driver_are_never_passed_silently(tmp_path, monkeypat
     monkeypatch.delitem(DRIVERS, "H_stack_usage")
     out = io.StringIO()
     paths = [write_cases(tmp_path, "H_stack_usage", 3), write_cases(tmp_path, "C_kernel_stacks", 1)]
-    assert conform(paths, "local", out=out) is Exit.BAD_INPUT
+    assert conform(paths, start_local, out=out) is Exit.BAD_INPUT
     assert "H_stack_usage 0/3 unsupported" in out.getvalue()
     assert "not played, for want of a driver: H_stack_usage (3 cases)" in out.getvalue()
     assert out.getvalue().endswith("1 passed, 0 failed\n")
