@@ -315,6 +315,27 @@ def frame_in_space(frame: Word, space: Word, mmu: MmuState) -> bool:
     return False
 
 
+@njit(types.int64(MMU_STATE), cache=True)
+def _stale_tlb_entry(mmu: MmuState) -> Word:
+    """Index of a TLB entry that gives what the page tables do not, or -1."""
+    for entry in range(len(mmu.tlb)):
+        tag = np.int64(mmu.tlb[entry, 0])
+        if tag == 0:
+            continue
+        space, vpn = tag >> TLB_SPACE_SHIFT, (tag >> 3) & ((1 << VPN_BITS) - 1)
+        pte = mmu.tables[find_slot(mmu.tables, mmu.spaces[space, 0], vpn)]
+        frame = np.uint64(pte >> np.uint64(PTE_FRAME_SHIFT))
+        writable = pte & np.uint64(PG_RW) and pte & np.uint64(PG_M)
+        if (
+            frame != mmu.tlb[entry, 1]
+            or not pte & np.uint64(PG_A)
+            or (tag & 2 and not writable)
+            or (tag & 4 and not pte & np.uint64(PG_X))
+        ):
+            return entry
+    return -1
+
+
 class Mmu:
     """Page tables of all address spaces; address space 0 is the kernel's and always exists.
 
@@ -421,6 +442,40 @@ class Mmu:
             found.append((space, base + (slot & 511)))
             slot = int(self.state.links[slot, 0])
         return found
+
+    def check(self) -> list[str]:
+        """Compare reverse mappings, counts and TLB with the page tables; one sentence for each thing wrong."""
+        found, state = [], self.state
+        slots = np.flatnonzero(state.tables & np.uint64(PG_MANAGED))
+        ptes, spaces = state.tables[slots], state.meta[slots >> 9, SPACE]
+        frames = (ptes >> np.uint64(PTE_FRAME_SHIFT)).astype(np.int64)
+        after, before = state.links[slots, 0], state.links[slots, 1]
+        heads = slots[before == 0]
+        if (state.pv_head[frames[before == 0]] != heads).any() or len(heads) != np.count_nonzero(state.pv_head):
+            found.append("the first mapping of a frame is not the head of its list")
+        if (state.links[after[after != 0], 1] != slots[after != 0]).any():
+            found.append("the mappings of a frame are not a list")
+        rows = len(state.spaces)
+        if (np.bincount(spaces, minlength=rows) != state.spaces[:, 1]).any():
+            found.append("a resident count differs from the page tables")
+        wired = np.flatnonzero(state.tables & np.uint64(PG_W))
+        if (np.bincount(state.meta[wired >> 9, SPACE], minlength=rows) != state.spaces[:, 2]).any():
+            found.append("a wired count differs from the page tables")
+        live = np.count_nonzero(state.tables.reshape(-1, 512), axis=1)
+        used = (state.meta[:, PARENT] != 0) & (live != 0)
+        if (live[used] != state.meta[used, LIVE]).any():
+            found.append("a table counts other entries than it has")
+        if (stale := _stale_tlb_entry(state)) >= 0:
+            found.append(f"TLB entry {stale} gives what the page tables do not")
+        return found
+
+    def mapped_frames(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Frames of all managed entries, and of all others (the kernel's mappings); a frame may occur often."""
+        tables = self.state.tables
+        managed = tables[tables & np.uint64(PG_MANAGED) != 0]
+        kernel = tables[tables & np.uint64(PG_G) != 0]
+        shift = np.uint64(PTE_FRAME_SHIFT)
+        return (managed >> shift).astype(np.int64), (kernel >> shift).astype(np.int64)
 
     def _reserve(self) -> None:
         if self.state.pool[_FREE_COUNT] < _LEVELS:

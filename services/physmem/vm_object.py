@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from services.physmem.page_array import PG_DOOMED, VPB_UNBUSIED, VPO_SWAPBLK
@@ -11,6 +13,7 @@ from services.physmem.vm_page import (
     vm_page_busied,
     vm_page_cache_free,
     vm_page_free,
+    vm_page_free_all,
     vm_page_remove,
 )
 from services.ports.pager import PageRange
@@ -106,29 +109,30 @@ def vm_object_terminate(vm: Vm, object_: VmObject) -> None:
     """
     object_.flags |= OBJ_DEAD
     vm_page_cache_free(vm, object_)
-    for pindex in sorted(object_.resident):
-        m = object_.resident[pindex]
-        if vm_page_busied(vm, m) and object_.paging_in_progress:
-            continue
-        _terminate_page(vm, m)
-    if object_.paging_in_progress == 0:
+    if object_.paging_in_progress:
+        idle = [i for i in sorted(object_.resident) if not vm_page_busied(vm, object_.resident[i])]
+        vm.cnt.v_pfree += _free_resident(vm, object_, idle)
+    else:
         _terminate_finish(vm, object_)
 
 
-def _terminate_page(vm: Vm, m: int) -> None:
-    """Free a page of a dead object; a wired one only loses its object."""
-    pmap_remove_all(vm, m)
-    if vm.pages.wire_count[m]:
-        vm_page_remove(vm, m)
-    else:
-        vm_page_free(vm, m)
-        vm.cnt.v_pfree += 1
+def _free_resident(vm: Vm, object_: VmObject, pindexes: list[int]) -> int:
+    """Unmap and free resident pages; wired ones only leave the object. Returns how many were freed."""
+    rest = vm_page_free_all(vm, [object_.resident.pop(i) for i in pindexes])
+    wired = 0
+    for m in rest:
+        object_.resident[vm.pages.pindex[m]] = m
+        if vm.pages.wire_count[m]:
+            vm_page_remove(vm, m)
+            wired += 1
+        else:
+            vm_page_free(vm, m)
+    return len(pindexes) - wired
 
 
 def _terminate_finish(vm: Vm, object_: VmObject) -> None:
     """The object has no pages under way any more: it is gone."""
-    for pindex in sorted(object_.resident):
-        _terminate_page(vm, object_.resident[pindex])
+    vm.cnt.v_pfree += _free_resident(vm, object_, sorted(object_.resident))
     if object_.type == ObjectType.SWAP:
         vm.dealloced.append(object_.id)
     object_.type = ObjectType.DEAD
@@ -152,21 +156,27 @@ def vm_object_pip_wakeup(vm: Vm, object_: VmObject, count: int = 1) -> None:
 def vm_object_page_remove(vm: Vm, object_: VmObject, start: int, end: int) -> None:
     """Free the object's pages of [start, end) and their swap blocks (vm_object_page_remove, swap_pager_freespace).
 
-    C sleeps for busy pages. Here such a page is freed when the device is done with it.
+    C sleeps for busy pages. Here such a page, and its block, is freed when the device is done with it.
     """
     pages = vm.pages
     vm_page_cache_free(vm, object_, start, end)
+    removed, busy = [], []
     for pindex in _resident_in(object_, start, end):
         m = object_.resident[pindex]
-        pmap_remove_all(vm, m)
         if vm_page_busied(vm, m):
+            pmap_remove_all(vm, m)
             pages.flags[m] |= PG_DOOMED
+            busy.append(pindex)
         elif pages.wire_count[m]:
+            pmap_remove_all(vm, m)
             pages.valid[m] = pages.dirty[m] = 0
         else:
-            vm_page_free(vm, m)
+            removed.append(pindex)
+    _free_resident(vm, object_, removed)
     if object_.type == ObjectType.SWAP:
-        vm.unswapped.append(PageRange(object_.id, start, end - start))
+        for first, last in pairwise([start - 1, *busy, end]):
+            if last - first > 1:
+                vm.unswapped.append(PageRange(object_.id, first + 1, last - first - 1))
 
 
 def _resident_in(object_: VmObject, start: int, end: int) -> list[int]:
@@ -262,13 +272,7 @@ def _move_pages(vm: Vm, object_: VmObject, backing: VmObject) -> None:
     hidden = _hidden(vm, object_, [i - offset for i in inside if i - offset not in object_.resident])
     moved = [i for i in inside if i - offset not in object_.resident and i - offset not in hidden]
     frames = np.array([backing.resident.pop(i) for i in moved], np.int64)
-    for pindex in sorted(backing.resident):
-        m = backing.resident[pindex]
-        pmap_remove_all(vm, m)
-        if vm.pages.wire_count[m]:
-            vm_page_remove(vm, m)
-        else:
-            vm_page_free(vm, m)
+    _free_resident(vm, backing, sorted(backing.resident))
     blocks = np.flatnonzero(fields.oflags[frames] & VPO_SWAPBLK)
     vm.unswapped += [PageRange(backing.id, moved[i], 1) for i in blocks]
     fields.object[frames] = object_.id

@@ -5,6 +5,9 @@ A page is its frame number; fields are read and written as `vm.pages.field[m]`.
 
 from __future__ import annotations
 
+import numpy as np
+
+from services.physmem import page_loops as loops
 from services.physmem.page_array import (
     ACT_INIT,
     PG_CACHED,
@@ -337,7 +340,7 @@ def vm_pager_page_unswapped(vm: Vm, m: int) -> None:
 # Residency
 
 
-def vm_page_lookup(object_: VmObject, pindex: int) -> int | None:
+def vm_page_lookup(vm: Vm, object_: VmObject, pindex: int) -> int | None:  # noqa: ARG001 - all here take vm first
     """The resident page at an index, or None; cached pages are not found."""
     return object_.resident.get(pindex)
 
@@ -546,6 +549,20 @@ def _give_back(vm: Vm, m: int) -> None:
     pages.free[cnt.v_free_count] = m
     cnt.v_free_count += 1
     vm_page_free_wakeup(vm)
+
+
+def vm_page_free_all(vm: Vm, frames: list[int]) -> list[int]:
+    """Unmap and free pages that their object no longer knows, in order.
+
+    Returns:
+        Those that are wired, held or busy: they are unmapped but not freed, and still name their object.
+    """
+    r, batch = loops.registers(vm), np.array(frames, np.int64)
+    kept = int(loops.free_pages(batch, r, vm.pages.free_frames, vm.pages.np, vm.mmu.state))
+    loops.store_counts(vm, r)
+    vm.cnt.v_tfree += len(batch) - kept
+    vm_page_free_wakeup(vm)
+    return batch[:kept].tolist()
 
 
 # Cached pages

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from hardware_sim.clock import US_PER_SECOND, c_div, c_int
 from hardware_sim.cpu import COSTS
-from services.physmem import pageout_loops as loops
+from services.physmem import page_loops as loops
 from services.physmem.page_array import PG_DOOMED, PQ_INACTIVE, VPO_SWAPBLK
-from services.physmem.pageout_loops import Escape
+from services.physmem.page_loops import Escape
 from services.physmem.pmap import pmap_remove, pmap_remove_all, pmap_remove_write, pmap_resident_count
 from services.physmem.state import OBJ_DEAD, OBJ_UNMANAGED, ObjectType, PageWrite, Vm, VmObject, vm_pager_flush
 from services.physmem.vm_object import vm_object_pip_add, vm_object_pip_wakeup
@@ -87,7 +87,7 @@ def _scan(vm: Vm, pass_: int) -> PageoutResult:
         deficit, vm.vm_pageout_deficit = vm.vm_pageout_deficit, 0
     scan = _Scan(pass_, maxlaunder=_MAXLAUNDER_LATER if pass_ > 1 else max(vm.tun.vm_max_launder, 1))
     shortage = vm_paging_target(vm) + deficit if pass_ > 0 else 0
-    r = _registers(vm, maxscan=vm.cnt.v_inactive_count, shortage=shortage)
+    r = loops.registers(vm, maxscan=vm.cnt.v_inactive_count, shortage=shortage)
     r[loops.NEXT] = vm.pages.qnext[vm.pages.head(PQ_INACTIVE)]
     _inactive_scan(vm, scan, r)
     result = PageoutResult(page_shortage=int(r[loops.SHORTAGE]), freed=scan.freed, laundered=scan.laundered)
@@ -118,19 +118,6 @@ class _Scan:
     """Clusters whose pages are shared busy and wait to be handed to the pager."""
 
 
-def _registers(vm: Vm, maxscan: int = 0, shortage: int = 0) -> NDArray[np.int64]:
-    r = np.zeros(loops.REGISTERS, np.int64)
-    r[loops.MAXSCAN], r[loops.SHORTAGE] = maxscan, shortage
-    r[loops.INACTIVE], r[loops.ACTIVE] = vm.cnt.v_inactive_count, vm.cnt.v_active_count
-    r[loops.HEAD], r[loops.BITS_ALL] = vm.pages.head(PQ_INACTIVE), vm.bits_all
-    return r
-
-
-def _queue_lengths(vm: Vm, r: NDArray[np.int64]) -> None:
-    """What the compiled loop did to the queues' lengths reaches vm_cnt."""
-    vm.cnt.v_inactive_count, vm.cnt.v_active_count = int(r[loops.INACTIVE]), int(r[loops.ACTIVE])
-
-
 # Inactive scan
 
 
@@ -143,7 +130,7 @@ def _inactive_scan(vm: Vm, scan: _Scan, r: NDArray[np.int64]) -> None:
             return
         r[loops.SHORTAGE] += failed
         scan.maxlaunder += failed
-        r[loops.INACTIVE], r[loops.ACTIVE] = vm.cnt.v_inactive_count, vm.cnt.v_active_count
+        loops.load_counts(vm, r)
         r[loops.NEXT] = vm.pages.qnext[vm.pages.marker(PQ_INACTIVE)]
 
 
@@ -152,14 +139,14 @@ def _inactive_until_done(vm: Vm, scan: _Scan, r: NDArray[np.int64]) -> None:
     pages, marker = vm.pages, vm.pages.marker(PQ_INACTIVE)
     while True:
         escape = loops.inactive_scan(scan.pass_, scan.maxlaunder, r, pages.np, vm.mmu.state, vm.objects.referenced)
-        _queue_lengths(vm, r)
+        loops.store_counts(vm, r)
         pages.unlink(marker)
         pages.link_before(int(r[loops.NEXT]), marker)
         if escape == Escape.DONE:
             return
         if _handle(vm, scan, Escape(escape), int(r[loops.PAGE])):
             r[loops.SHORTAGE] -= 1
-        r[loops.INACTIVE], r[loops.ACTIVE] = vm.cnt.v_inactive_count, vm.cnt.v_active_count
+        loops.load_counts(vm, r)
         r[loops.NEXT] = pages.qnext[marker]
 
 
@@ -323,9 +310,9 @@ def _active_scan(vm: Vm, pass_: int, additional: int) -> tuple[int, int]:
     shortage = cnt.v_inactive_target - cnt.v_inactive_count + vm_paging_target(vm) + additional
     if pass_ == 0 and period:
         maxscan = shortage = c_div(maxscan, period)
-    r = _registers(vm, maxscan, shortage)
+    r = loops.registers(vm, maxscan, shortage)
     deactivated = loops.active_scan(r, vm.pages.np, vm.mmu.state, vm.objects.referenced)
-    _queue_lengths(vm, r)
+    loops.store_counts(vm, r)
     return int(deactivated), int(r[loops.SCANNED])
 
 
@@ -380,7 +367,7 @@ def vm_pageout_map_deactivate_pages(
 def _object_deactivate_pages(vm: Vm, space: int, first: VmObject, desired: int) -> None:
     """vm_pageout_object_deactivate_pages: the object's pages, then those of the objects behind it."""
     object_: VmObject | None = first
-    r = _registers(vm)
+    r = loops.registers(vm)
     while object_ is not None and pmap_resident_count(vm, space) > desired:
         if object_.flags & OBJ_UNMANAGED or object_.paging_in_progress:
             break
@@ -388,5 +375,5 @@ def _object_deactivate_pages(vm: Vm, space: int, first: VmObject, desired: int) 
         shared = int(object_.shadow_count > 1)
         loops.object_deactivate(frames, space, desired, shared, r, vm.pages.np, vm.mmu.state)
         object_ = vm.objects.get(object_.backing)
-    _queue_lengths(vm, r)
+    loops.store_counts(vm, r)
     vm.cnt.v_pdpages += int(r[loops.SCANNED])

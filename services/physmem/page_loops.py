@@ -1,4 +1,4 @@
-"""The page daemon's loops over pages, compiled.
+"""Loops over many pages, compiled: the page daemon's scans, freeing, and checks of queues.
 
 Each loop works on a register file (int64[REGISTERS]) that its caller fills and reads back. The compiled code of
 hardware_sim.mmu is part of these loops' cached code: touch this file when that one changes.
@@ -35,18 +35,41 @@ from services.physmem.page_array import (
     PGA_WRITEABLE,
     PQ_ACTIVE,
     PQ_INACTIVE,
+    PQ_NONE,
     VPB_UNBUSIED,
     PageFields,
 )
+from services.physmem.state import Vm
 
+I32Array = NDArray[np.int32]
 I64Array = NDArray[np.int64]
 U8Array = NDArray[np.uint8]
 
-NEXT, MAXSCAN, SHORTAGE, ADDL, SCANNED, INACTIVE, ACTIVE, PAGE, HEAD, BITS_ALL = range(10)
+NEXT, MAXSCAN, SHORTAGE, ADDL, SCANNED, INACTIVE, ACTIVE, FREE, PAGE, HEAD, BITS_ALL = range(11)
 """Registers: page to look at next, pages that may still be looked at, pages still wanted, addl_page_shortage, pages
-looked at, lengths of the queues, page of an escape, head of the inactive queue (the active one's follows),
+looked at, lengths of the queues, free pages, page of an escape, head of the inactive queue (the active one's follows),
 VM_PAGE_BITS_ALL."""
-REGISTERS = 10
+REGISTERS = 11
+
+
+def registers(vm: Vm, maxscan: int = 0, shortage: int = 0) -> I64Array:
+    """A register file that holds the state of memory."""
+    r = np.zeros(REGISTERS, np.int64)
+    r[MAXSCAN], r[SHORTAGE] = maxscan, shortage
+    r[HEAD], r[BITS_ALL] = vm.pages.head(PQ_INACTIVE), vm.bits_all
+    load_counts(vm, r)
+    return r
+
+
+def load_counts(vm: Vm, r: I64Array) -> None:
+    """What was counted outside of the loops reaches the registers."""
+    r[INACTIVE], r[ACTIVE], r[FREE] = vm.cnt.v_inactive_count, vm.cnt.v_active_count, vm.cnt.v_free_count
+
+
+def store_counts(vm: Vm, r: I64Array) -> None:
+    """What a loop counted reaches vm_cnt."""
+    cnt = vm.cnt
+    cnt.v_inactive_count, cnt.v_active_count, cnt.v_free_count = int(r[INACTIVE]), int(r[ACTIVE]), int(r[FREE])
 
 
 class Escape(IntEnum):
@@ -87,11 +110,17 @@ _REGS = types.int64[::1]
 _REFERENCED = types.uint8[::1]
 
 
+@njit(types.void(types.int64, _PAGE_FIELDS), cache=True)
+def _unlink(m: Word, pages: PageFields) -> None:
+    """Take a queued page off its queue."""
+    prev, after = pages.qprev[m], pages.qnext[m]
+    pages.qnext[prev], pages.qprev[after] = after, prev
+
+
 @njit(types.void(types.int64, types.int64, _PAGE_FIELDS), cache=True)
 def _to_tail(m: Word, head: Word, pages: PageFields) -> None:
     """Move a queued page to the tail of a queue."""
-    prev, after = pages.qprev[m], pages.qnext[m]
-    pages.qnext[prev], pages.qprev[after] = after, prev
+    _unlink(m, pages)
     last = pages.qprev[head]
     pages.qnext[last], pages.qprev[head] = m, m
     pages.qprev[m], pages.qnext[m] = last, head
@@ -100,7 +129,8 @@ def _to_tail(m: Word, head: Word, pages: PageFields) -> None:
 @njit(types.void(types.int64, _REGS, _PAGE_FIELDS), cache=True)
 def _activate(m: Word, r: I64Array, pages: PageFields) -> None:
     """vm_page_activate of a page that is on a queue."""
-    pages.act_count[m] = max(pages.act_count[m], ACT_INIT)
+    count: Word = pages.act_count[m]
+    pages.act_count[m] = max(count, ACT_INIT)
     if pages.queue[m] == PQ_INACTIVE:
         _to_tail(m, r[HEAD] + PQ_ACTIVE, pages)
         pages.queue[m] = PQ_ACTIVE
@@ -262,3 +292,45 @@ def object_deactivate(
             continue
         if pages.queue[m] <= PQ_ACTIVE:
             _deactivate_page(m, shared, r, pages, mmu)
+
+
+@njit(types.int64(_REGS, _REGS, types.int32[::1], _PAGE_FIELDS, MMU_STATE), cache=True)
+def free_pages(frames: I64Array, r: I64Array, free: I32Array, pages: PageFields, mmu: MmuState) -> Word:
+    """vm_page_free of pages that left their object; those that are wired, held or busy are moved to the front.
+
+    Returns:
+        How many were not freed: they are the first of `frames` now, unmapped but otherwise as they were.
+    """
+    kept = 0
+    for i in range(len(frames)):
+        m = frames[i]
+        _remove_all(m, r[BITS_ALL], pages, mmu)
+        if pages.wire_count[m] or pages.hold_count[m] or pages.busy_lock[m] != VPB_UNBUSIED:
+            frames[kept] = m
+            kept += 1
+            continue
+        if pages.queue[m] != PQ_NONE:
+            _unlink(m, pages)
+            r[INACTIVE + pages.queue[m]] -= 1
+            pages.queue[m] = PQ_NONE
+        pages.object[m], pages.pindex[m] = 0, 0
+        pages.flags[m], pages.aflags[m], pages.oflags[m], pages.act_count[m] = 0, 0, 0, 0
+        pages.valid[m], pages.dirty[m] = 0, 0
+        free[r[FREE]] = m
+        r[FREE] += 1
+    return kept
+
+
+@njit(types.int64(types.int64, _PAGE_FIELDS), cache=True)
+def queue_length(head: Word, pages: PageFields) -> Word:
+    """Nodes of a queue behind its head, or -1 if its links are broken."""
+    length, node = 0, np.int64(head)
+    while length <= len(pages.qnext):
+        after = np.int64(pages.qnext[node])
+        if pages.qprev[after] != node:
+            return -1
+        if after == head:
+            return length
+        length += 1
+        node = after
+    return -1
