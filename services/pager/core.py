@@ -142,8 +142,7 @@ class PagerCore:
 
     def page_unswapped(self, ranges: list[PageRange]) -> Empty:
         """Free the swap blocks of pages that were dirtied or freed (swap_pager_unswapped, swap_pager_freespace)."""
-        for pages in ranges:
-            self._swap.freespace(pages.obj, pages.first, pages.count)
+        self._swap.freespace(ranges)
         self._publish()
         return Empty()
 
@@ -162,8 +161,7 @@ class PagerCore:
 
     def dealloc(self, objects: list[int]) -> Empty:
         """Free all swap blocks of terminated objects (swap_pager_dealloc)."""
-        for obj in objects:
-            self._swap.dealloc(obj)
+        self._swap.dealloc(objects)
         self._publish()
         return Empty()
 

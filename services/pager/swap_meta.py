@@ -84,26 +84,23 @@ class SwapMeta:
             old.append(taken)
             self._counts[slot] += stop - start - len(taken)
             entries[:] = blocks[done : done + stop - start]
-        return np.concatenate(old)
+        return _joined(old)
 
     def free(self, obj: int, first: int, count: int) -> Blocks:
         """swp_pager_meta_free: forget consecutive pages; returns the blocks that they had."""
         index = self.objects.get(obj, _NOTHING)
-        if count > SWAP_META_PAGES * len(index):  # a huge range over few metadata blocks
-            chunks = sorted(
-                chunk for chunk in index if first // SWAP_META_PAGES <= chunk <= (first + count - 1) // SWAP_META_PAGES
-            )
-            parts = [part for chunk in chunks for part in _clip(chunk, first, count)]
+        low, high = first // SWAP_META_PAGES, (first + count - 1) // SWAP_META_PAGES
+        if high - low < len(index):
+            chunks = [chunk for chunk in range(low, high + 1) if chunk in index]
         else:
-            parts = [(chunk, start, stop) for chunk, start, stop, _ in _parts(first, count) if chunk in index]
-        freed = [self._take(obj, chunk, start, stop) for chunk, start, stop in parts]
-        return np.concatenate(freed) if freed else np.empty(0, np.int32)
+            chunks = sorted(chunk for chunk in index if low <= chunk <= high)
+        return _joined([self._take(obj, chunk, *_clip(chunk, first, count)) for chunk in chunks])
 
     def free_all(self, obj: int) -> Blocks:
         """swp_pager_meta_free_all: forget an object, which becomes OBJT_DEFAULT; returns the blocks that it had."""
         freed = [self._take(obj, chunk, 0, SWAP_META_PAGES) for chunk in list(self.objects.get(obj, _NOTHING))]
         self.objects.pop(obj, None)
-        return np.concatenate(freed) if freed else np.empty(0, np.int32)
+        return _joined(freed)
 
     def copy(self, source: int, destination: int, offset: int, size: int) -> Blocks:
         """swap_pager_copy: hand over the pages that the destination lacks, and forget the source.
@@ -117,9 +114,9 @@ class SwapMeta:
         Returns:
             Blocks that nobody has any more; the caller frees them.
         """
-        for chunk in sorted(self.objects.get(source, {})):
-            for _, start, stop in _clip(chunk, offset, size):
-                self._hand_over(source, destination, chunk * SWAP_META_PAGES + start - offset, chunk, start, stop)
+        for chunk in sorted(self.objects.get(source, _NOTHING)):
+            start, stop = _clip(chunk, offset, size)
+            self._hand_over(source, destination, chunk, start, stop, offset)
         return self.free_all(source)
 
     def entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -147,16 +144,21 @@ class SwapMeta:
         ]
         return found
 
-    def _hand_over(self, source: int, destination: int, first: int, chunk: int, start: int, stop: int) -> None:
-        """Move a part of the source's metadata block to pages of the destination from `first` on that have none."""
-        row = self._row(self.objects[source][chunk])
-        wanted = [
-            i for i in range(start, stop) if row[i] >= 0 and self.lookup(destination, first + i - start) == SWAPBLK_NONE
-        ]
-        moved = row[wanted]
-        for i, block in zip(wanted, moved, strict=True):
-            self.build(destination, first + i - start, np.array([block], np.int32))
-            self._take(source, chunk, i, i + 1)
+    def _hand_over(self, source: int, destination: int, chunk: int, start: int, stop: int, offset: int) -> None:
+        """Move entries of one of the source's metadata blocks to the pages of the destination that have none."""
+        slot = self.objects[source][chunk]
+        for to_chunk, first, end, done in _parts(chunk * SWAP_META_PAGES + start - offset, stop - start):
+            at = slice(start + done, start + done + end - first)
+            if not (self._row(slot)[at] >= 0).any():
+                continue
+            self.convert(destination)
+            to_slot = self._slot(destination, to_chunk)  # may move the arrays: views are taken afterwards
+            mine, theirs = self._row(slot)[at], self._row(to_slot)[first:end]
+            moves = (mine >= 0) & (theirs < 0)
+            theirs[moves] = mine[moves]
+            mine[moves] = SWAPBLK_NONE
+            self._counts[to_slot] += int(moves.sum())
+            self._counts[slot] -= int(moves.sum())
 
     def _row(self, slot: int) -> Blocks:
         return self._entries[slot * SWAP_META_PAGES : (slot + 1) * SWAP_META_PAGES]
@@ -207,8 +209,11 @@ def _parts(first: int, count: int) -> list[tuple[int, int, int, int]]:
     return parts
 
 
-def _clip(chunk: int, first: int, count: int) -> list[tuple[int, int, int]]:
-    """The part of a metadata block that lies in a range of pages, as a list of one or none."""
-    start = max(first - chunk * SWAP_META_PAGES, 0)
-    stop = min(first + count - chunk * SWAP_META_PAGES, SWAP_META_PAGES)
-    return [(chunk, start, stop)] if start < stop else []
+def _clip(chunk: int, first: int, count: int) -> tuple[int, int]:
+    """Entries of a metadata block that lie in a range of pages: first and end, which is not above first for none."""
+    base = chunk * SWAP_META_PAGES
+    return max(first - base, 0), min(first + count - base, SWAP_META_PAGES)
+
+
+def _joined(parts: list[Blocks]) -> Blocks:
+    return np.concatenate(parts) if parts else np.empty(0, np.int32)

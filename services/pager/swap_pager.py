@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from hardware_sim.disk import BLOCK_SIZE
 from services.pager.blist import BLIST_MAX_ALLOC, SWAPBLK_NONE
 from services.pager.checksum import WORDS, page_checksums
-from services.pager.swap_meta import SwapMeta
+from services.pager.swap_meta import Blocks, SwapMeta
 from services.pager.swap_space import SwapDevice, SwapSpace, runs_of
-from services.ports.pager import Peek, PutChunk, PutPagesStart, PutRun, VmPager
+from services.ports.pager import PageRange, Peek, PutChunk, PutPagesStart, PutRun, VmPager
 from services.runtime.context import Context
 from services.runtime.events import Kind
 
@@ -141,17 +141,17 @@ class SwapPager:
             return False, 0, 0
         return True, *self.meta.contiguous(obj, pindex, HASPAGE_MAX, HASPAGE_MAX)
 
-    def freespace(self, obj: int, first: int, count: int) -> None:
-        """swap_pager_freespace: the pages' contents in swap are not wanted any more."""
-        self._freed(obj, self.meta.free(obj, first, count))
+    def freespace(self, ranges: list[PageRange]) -> None:
+        """swap_pager_freespace: the contents of these pages in swap are not wanted any more."""
+        self._freed([(pages.obj, self.meta.free(pages.obj, pages.first, pages.count)) for pages in ranges])
 
-    def dealloc(self, obj: int) -> None:
-        """swap_pager_dealloc: the object is gone."""
-        self._freed(obj, self.meta.free_all(obj))
+    def dealloc(self, objects: list[int]) -> None:
+        """swap_pager_dealloc: the objects are gone."""
+        self._freed([(obj, self.meta.free_all(obj)) for obj in objects])
 
     def copy(self, source: int, destination: int, offset: int, size: int) -> None:
         """swap_pager_copy with `destroysource`."""
-        self._freed(source, self.meta.copy(source, destination, offset, size))
+        self._freed([(source, self.meta.copy(source, destination, offset, size))])
 
     def peek(self, obj: int, pindexes: list[int]) -> Peek:
         """Stamps of pages in swap; a page whose checksum does not match has an all-zero stamp, which fits no page."""
@@ -211,7 +211,9 @@ class SwapPager:
     ) -> None:
         """Assign the blocks, queue the write at the device, and join it to the host write before if it is adjacent."""
         n, ctx = chunk.count, self._ctx
-        self._freed(obj, self.meta.build(obj, chunk.first, np.arange(block, block + n, dtype=np.int32)))
+        old = self.meta.build(obj, chunk.first, np.arange(block, block + n, dtype=np.int32))
+        if len(old):
+            self._freed([(obj, old)])
         device = self.space.device_of(block)
         self._sums(block, n)[:] = sums
         chunk.due_us = device.queue.start(ctx.now_us, n, write=True)
@@ -250,10 +252,13 @@ class SwapPager:
         device = self.space.device_of(block)
         return device.checksums[block - device.first : block - device.first + count]
 
-    def _freed(self, obj: int, blocks: NDArray[np.int32]) -> None:
-        if len(blocks):
-            self.space.freeswapspace(blocks)
-            self._ctx.event(Kind.SWAP_FREE, obj, len(blocks))
+    def _freed(self, freed: list[tuple[int, Blocks]]) -> None:
+        """Give back the blocks that pages of objects had."""
+        for obj, blocks in freed:
+            if len(blocks):
+                self._ctx.event(Kind.SWAP_FREE, obj, len(blocks))
+        if freed:
+            self.space.freeswapspace(np.concatenate([blocks for _, blocks in freed]))
 
     def _on_full(self, wanted: int, full: int) -> None:
         self._ctx.event(Kind.SWAP_FULL, wanted, self.space.avail, outcome=full)

@@ -144,7 +144,7 @@ def test_panics_of_the_page_work_are_answers():
     with pytest.raises(KernelPanic, match="vm_thread_swapin: cannot get kstack for proc: 7"):
         core.vm_thread_swapin([ThreadPcb(1, 7)], 0)
     core.lose_page(2, 0)
-    with pytest.raises(KernelPanic, match="vm_thread_dispose: kstack already missing?"):
+    with pytest.raises(KernelPanic, match=r"vm_thread_dispose: kstack already missing\?"):
         core._cache._vm_thread_stack_dispose([core._state.stacks[2]])
     assert memory.calls[-1] == "stack_destroy"
 

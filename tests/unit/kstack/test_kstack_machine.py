@@ -53,9 +53,8 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def same_state(self):
-        if hasattr(self, "core"):
-            assert self.core.final() == self.naive.final()
-            assert self.core.core.check().violations == []
+        assert self.core.final() == self.naive.final()
+        assert self.core.core.check().violations == []
 
 
 CacheMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)

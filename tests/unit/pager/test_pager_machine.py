@@ -1,0 +1,92 @@
+"""The pager against the naive model: allocation, metadata, clusters, contents and books, step by step."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from naive_pager import NaivePager
+from pager_setup import booted, get, page, put
+
+from services.ports.pager import ObjectKind, PageRange, VmPager
+
+objects = st.integers(1, 4)
+pindexes = st.integers(0, 90)
+
+
+class PagerMachine(RuleBasedStateMachine):
+    """Pages of four objects go out, come in, are freed, handed on and forgotten."""
+
+    @initialize(nblks=st.integers(3, 700))
+    def boot(self, nblks):
+        self.core, self.naive, self.written = booted(swap_pages=nblks), NaivePager(nblks), 0
+
+    @rule(obj=objects, first=pindexes, count=st.integers(1, 40))
+    def put(self, obj, first, count):
+        numbers = range(self.written, self.written + count)
+        self.written += count
+        chunks = put(self.core, obj, first, *numbers)
+        expected = self.naive.put(obj, first, [page(number) for number in numbers])
+        assert [(chunk.first, chunk.count, chunk.status is VmPager.PEND) for chunk in chunks] == expected
+
+    @rule(obj=objects, pindex=pindexes, behind=st.integers(0, 20), ahead=st.integers(0, 20))
+    def get(self, obj, pindex, behind, ahead):
+        run = self.naive.run(obj, pindex, behind, ahead)
+        if run is None:
+            start = self.core.get_pages_start(obj, ObjectKind.SWAP, 0, pindex, behind, ahead, False)
+            assert start.status is VmPager.FAIL
+            return
+        first, count, read = get(self.core, obj, ObjectKind.SWAP, pindex, behind, ahead)
+        assert (first, count) == run
+        assert (read.status, read.data) == (VmPager.OK, self.naive.read(obj, first, count))
+
+    @rule(ranges=st.lists(st.tuples(objects, pindexes, st.integers(1, 100) | st.just(2**40)), max_size=4))
+    def free(self, ranges):
+        self.core.page_unswapped([PageRange(*entry) for entry in ranges])
+        for obj, first, count in ranges:
+            for key in [key for key in self.naive.swap if key[0] == obj and 0 <= key[1] - first < count]:
+                self.naive.release(key)
+
+    @rule(source=objects, destination=objects, offset=st.integers(0, 50), size=st.integers(1, 100))
+    def copy(self, source, destination, offset, size):
+        if source != destination:
+            self.core.swap_copy(source, destination, offset, size)
+            self.naive.copy(source, destination, offset, size)
+
+    @rule(gone=st.lists(objects, max_size=2))
+    def dealloc(self, gone):
+        self.core.dealloc(gone)
+        for obj in gone:
+            self.naive.dealloc(obj)
+
+    @rule(obj=objects, wanted=st.lists(pindexes, max_size=12))
+    def peek(self, obj, wanted):
+        peek = self.core.peek(obj, wanted)
+        stamps = b""
+        for pindex in wanted:
+            data = self.naive.read(obj, pindex, 1) if (obj, pindex) in self.naive.swap else bytes(4096)
+            stamps += data[:40] + data[-8:]
+        assert peek.present == [(obj, pindex) in self.naive.swap for pindex in wanted]
+        assert peek.stamps == stamps
+
+    @rule(obj=objects, pindex=pindexes)
+    def has_page(self, obj, pindex):
+        has, run = self.core.vm_pager_has_page(obj, ObjectKind.SWAP, pindex), self.naive.run(obj, pindex, 7, 7)
+        assert has.present == (run is not None)
+        if run is not None:
+            assert (pindex - has.before, has.before + 1 + has.after) == run
+
+    @invariant()
+    def same_books(self):
+        status, naive = self.core.swap_status(), self.naive
+        assert (status.used, status.avail) == (len(naive.swap), naive.avail)
+        assert (status.full, status.almost_full) == (naive.full, naive.almost_full)
+        assert status.meta_blocks == len({(obj, pindex // 32) for obj, pindex in naive.swap})
+        assert set(self.core._swap.meta.objects) == naive.converted
+        assert self.core.check().violations == []
+
+    def teardown(self):
+        if hasattr(self, "core"):
+            self.core.close()
+
+
+PagerMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestPagerMachine = PagerMachine.TestCase
