@@ -79,6 +79,8 @@ class Kind(IntEnum):
     SIGNAL = 49, "vm_fault", 0, "pid", "kern_error", "va"
     KICK_PROC0 = 50, "kick_proc0", 824, "sleepers"
     OOM_KILL = 51, "vm_pageout_oom", 0, "pid", "pages"
+    SHMFORK = 52, "vm_forkproc", 657, "pid", "parent"
+    UNSHARE = 53, "vm_forkproc", 636, "pid", "vmspace"
     # physmem
     PAGE_ALLOC_FAILED = 64, "vm_page_alloc", 0, "object", "pindex", "class", "free", "cached"
     FAULT_ZERO_FILL = 65, "vm_fault", 0, "vmspace", "va", "object", "pindex", "frame"
