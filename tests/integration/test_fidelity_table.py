@@ -1,0 +1,67 @@
+"""docs/fidelity.md names functions, rpcs and tests that exist, and every function of the C file."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from services.ports.kstack import KstackPort
+from services.ports.physmem import PhysmemPort
+from services.ports.scheduler import SchedulerPort
+
+ROOT = Path(__file__).parents[2]
+LAST_LINE = 1095
+C_FUNCTIONS = {
+    "kernacc", "useracc", "vslock", "vsunlock",
+    "vm_imgact_hold_page", "vm_imgact_map_page", "vm_imgact_unmap_page", "vm_sync_icache",
+    "vm_thread_new", "vm_thread_stack_dispose", "vm_thread_dispose", "vm_thread_stack_lowmem", "kstack_cache_init",
+    "intr_prof_stack_use", "vm_thread_swapout", "vm_thread_swapin", "vm_forkproc", "vm_waitproc",
+    "faultin", "swapper", "kick_proc0", "swapout_procs", "swapclear", "swapout",
+}  # fmt: skip
+PORTS = {"PhysmemService": PhysmemPort, "KstackService": KstackPort, "SchedulerService": SchedulerPort}
+
+
+def rows() -> list[list[str]]:
+    """Cells of the table of functions."""
+    text = (ROOT / "docs/fidelity.md").read_text().split("## Functions")[1].split("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def functions_of(path: Path) -> set[str]:
+    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_c_function_has_one_row_in_order():
+    names = [row[0] for row in rows()]
+    assert set(names) == C_FUNCTIONS
+    assert len(names) == len(C_FUNCTIONS)
+    ranges = [tuple(map(int, row[1].split("-"))) for row in rows()]
+    assert ranges == sorted(ranges)
+    assert all(1 < first < last <= LAST_LINE for first, last in ranges)
+
+
+def test_named_functions_exist():
+    for row in rows():
+        places = re.findall(r"`([\w/]+\.py)` `(\w+)`", row[2])
+        assert places, f"{row[0]} names no place"
+        for path, function in places:
+            assert function in functions_of(ROOT / path), f"{row[0]}: there is no {function} in {path}"
+
+
+def test_named_rpcs_exist():
+    for row in rows():
+        for service, rpc in re.findall(r"(\w+Service)\.(\w+)", row[3]):
+            method = re.sub(r"(?<!^)(?=[A-Z])", "_", rpc).lower()
+            method = re.sub(r"_(\d)", r"\1", method)
+            assert hasattr(PORTS[service], method), f"{row[0]}: there is no {service}.{rpc}"
+
+
+def test_named_cases_and_tests_exist():
+    families = {path.name[0] for path in (ROOT / "tests/conformance/cases").glob("*.jsonl")}
+    for row in rows():
+        for letters in re.findall(r"\b((?:[A-H], )*[A-H]) (?:played|model)", row[4]):
+            assert set(letters.split(", ")) <= families
+        for path in re.findall(r"`(tests/[\w/]+\.py)`", row[4]):
+            assert (ROOT / path).exists(), f"{row[0]}: there is no {path}"
