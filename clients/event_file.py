@@ -121,11 +121,14 @@ def read_events(path: Path) -> Iterator[RecordedEvent]:
         while head := file.read(_CHUNK.size):
             service, records = _chunk(file, head, path)
             by_service[service].append(records)
-    streams = (
-        (RecordedEvent(service, event) for records in chunks for event in unpack(records))
-        for service, chunks in by_service.items()
-    )
+    streams = [_of_service(service, chunks) for service, chunks in by_service.items()]
     return heapq.merge(*streams, key=lambda recorded: recorded.event.time_us)
+
+
+def _of_service(service: str, chunks: list[bytes]) -> Iterator[RecordedEvent]:
+    for records in chunks:
+        for event in unpack(records):
+            yield RecordedEvent(service, event)
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -145,7 +148,8 @@ def _about(file: BinaryIO, path: Path) -> dict[str, object]:
 def _chunk(file: BinaryIO, head: bytes, path: Path) -> tuple[str, bytes]:
     if len(head) == _CHUNK.size:
         index, count, _, _ = _CHUNK.unpack(head)
-        records = file.read(count * RECORD.size)
-        if index < len(SERVICES) and len(records) == count * RECORD.size:
-            return SERVICES[index], records
+        if index < len(SERVICES) and count <= _RECORDS_MAX:
+            records = file.read(count * RECORD.size)
+            if len(records) == count * RECORD.size:
+                return SERVICES[index], records
     raise BadInput(f"{path}: the file is cut or damaged at byte {file.tell()}; record it again")

@@ -103,6 +103,9 @@ class Samples:
         self.last = sample
         if self._seen % self._stride == 0:
             self._append(sample)
+            if len(self.series["t_us"]) > self.limit:
+                self.series = {name: kept[::2] for name, kept in self.series.items()}
+                self._stride *= 2
         self._seen += 1
 
     def close(self, sample: Sample) -> None:
@@ -116,9 +119,6 @@ class Samples:
         values = asdict(sample)
         for name in SERIES:
             self.series[name].append(values[name])
-        if len(self.series["t_us"]) > self.limit:
-            self.series = {name: kept[::2] for name, kept in self.series.items()}
-            self._stride *= 2
 
 
 def counters_of(kernel: Kernel, service: str) -> dict[str, int]:

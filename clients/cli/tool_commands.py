@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clients.cli.options import JsonOption, Wiring, WiringOption
+from clients.cli.options import JsonOption, TargetOption, Wiring, WiringOption
 from clients.exits import BadInput, Exit
 from clients.signals import Interrupts
+
+if TYPE_CHECKING:  # heavy: only the command itself pays for it
+    from clients.system import System
 
 trace = typer.Typer(help="Captured programs.", no_args_is_help=True)
 
@@ -128,6 +132,7 @@ def capture(
 def conform(
     paths: Annotated[list[Path], typer.Argument(help="Files of cases (.jsonl), or directories of them.")],
     wiring: WiringOption = Wiring.GRPC,
+    target: TargetOption = "",
     as_json: JsonOption = False,
 ) -> int:
     """Compare the kernel with what the compiled C code answered.
@@ -141,7 +146,29 @@ def conform(
     missing = next((path for path in paths if not path.exists()), None)
     if missing is not None:
         raise BadInput(f"{missing}: no such file; expected a .jsonl file of cases or a directory of them")
-    return play(paths, wiring.value, as_json)
+    with Interrupts() as interrupts:
+        return play(paths, partial(_scripted_system, wiring, target, interrupts), as_json)
+
+
+def _scripted_system(wiring: Wiring, target: str, interrupts: Interrupts) -> System:
+    """A system that accepts scripted answers; a running one must have been started to."""
+    from clients.system import System, SystemConfig
+
+    def poll(_: str) -> None:
+        interrupts.check()
+
+    if target:
+        from clients.machine_client import MachineClient
+
+        with MachineClient(target) as client:
+            topology = client.topology
+        addresses = {service.name: service.address for service in topology.services}
+        if not addresses:
+            raise BadInput(f"{target}: its services live in its own process and cannot be called one by one")
+        return System.join(addresses, SystemConfig(topology.machine, topology.redis), poll)
+    if wiring is Wiring.LOCAL:
+        return System.local(allow_inject=True)
+    return System.start(SystemConfig(allow_inject=True), lambda text: print(text, file=sys.stderr), poll)
 
 
 def bench(
