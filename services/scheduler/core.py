@@ -151,6 +151,7 @@ class SchedulerCore:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "action", action, "bits VM_SWAP_NORMAL 1 and VM_SWAP_IDLE 2")
         absorb(self.k)
         swapout_procs(self.k, action)
+        self.k.s.owed_ns = 0
         absorb(self.k)
         return Empty()
 

@@ -87,6 +87,9 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
             td.td_frame = ExitFrame(-p.p_sig)
         if _FRAMES[type(td.td_frame)](k, td, td.td_frame) and not isinstance(td.td_frame, _FOR_EVER):
             td.td_frame = None
+        if s.owed_ns:
+            owed, s.owed_ns = s.owed_ns, 0
+            k.spend(td, -(-owed // 1000))
 
 
 def _fire_due(k: Kern) -> bool:

@@ -53,9 +53,14 @@ def vm_forkproc(k: Kern, args: ForkprocArgs, resumed: bool) -> int | None:
     if args.flags & RFMEM == 0:
         p2.p_vmspace = args.vm2
         if k.s.vmspaces[p1.p_vmspace].vm_shm:
-            k.s.vmspaces[p2.p_vmspace].vm_shm = True
+            shmfork(k, p1, p2)
     cpu_fork(k, p1, args)
     return 0
+
+
+def shmfork(k: Kern, p1: Proc, p2: Proc) -> None:
+    """System V segments attached to the parent: noted, for the machine has no sysvshm module that would share them."""
+    k.ctx.event(Kind.SHMFORK, p2.p_pid, p1.p_pid)
 
 
 def cpu_fork(k: Kern, p1: Proc, args: ForkprocArgs) -> None:
@@ -98,6 +103,7 @@ def vmspace_unshare(k: Kern, p: Proc) -> int:
     if copy.error:
         return ENOMEM
     k.s.vmspaces[copy.vmspace] = Vmspace()
+    k.ctx.event(Kind.UNSHARE, p.p_pid, copy.vmspace)
     shared, p.p_vmspace = p.p_vmspace, copy.vmspace
     vmspace_free(k, shared)
     return 0

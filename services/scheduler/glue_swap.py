@@ -187,6 +187,7 @@ def swapout_procs(k: Kern, action: int) -> SwapoutScan:
     scan.unlock_maps(k)
     if didswap:
         wakeup(k, PROC0_CHANNEL)
+    k.s.owed_ns += len(order) * COSTS.scan_proc_ns + didswap * COSTS.swapout_proc_us * 1000
     k.ctx.event(Kind.SWAPOUT_DONE, action, didswap, len(order), outcome=min(scan.livelock, 1))
     return scan
 
@@ -293,7 +294,7 @@ def faultin(k: Kern, td: Thread, f: FaultinFrame) -> bool:
     swapclear(k, p)
     p.p_swtick = c_uint(k.ticks)
     wakeup(k, swapin_channel(p.p_pid))
-    prele(k, p)
+    p.p_lock -= 1
     k.s.swapins += 1
     k.ctx.event(Kind.FAULTIN_DONE, p.p_pid, k.s.now_us - f.begun_us)
     return True
@@ -311,7 +312,7 @@ def _swapin_stacks(k: Kern, td: Thread, p: Proc, f: FaultinFrame) -> bool:
     for other, pcb in zip(p.p_threads, answer.pcbs, strict=True):
         text = f"cpu_thread_swapin: tid {other.td_tid} came back with other registers"
         kassert(pcb == other.td_pcb, text, "vm_thread_swapin", 605)
-    k.spend(td, COSTS.swapin_proc_us)
+    k.s.owed_ns += COSTS.swapin_proc_us * 1000
     return True
 
 
@@ -339,13 +340,13 @@ def swapper(k: Kern, td: Thread, f: SwapperFrame) -> bool:
             k.ctx.event(Kind.SWAPPER_WAIT, 0)
             suspend(k, td, k.physmem.vm_wait())
             return False
-        p = _select(k, td)
+        p = _select(k)
+        k.ctx.env.preempt("swapper:after_scan")
         if p is None:
-            timeout = MAXSLP * k.hz // 2
+            timeout = c_div(c_int(MAXSLP * k.hz), 2)
             k.ctx.event(Kind.SWAPPER_SLEEP, timeout)
             msleep(k, td, PROC0_CHANNEL, PVM, "swapin", tick_us(k, timeout))
             return False
-        k.ctx.env.preempt("swapper:after_scan")
         if p.p_flag & (P_INMEM | P_SWAPPINGOUT | P_SWAPPINGIN):
             return True
         f.faultin = FaultinFrame(p.p_pid)
@@ -355,7 +356,7 @@ def swapper(k: Kern, td: Thread, f: SwapperFrame) -> bool:
     return True
 
 
-def _select(k: Kern, swapper_td: Thread) -> Proc | None:
+def _select(k: Kern) -> Proc | None:
     """The swapper's choice (vm_glue.c:755-792): the strictly highest priority, first in list order on ties."""
     pp: Proc | None = None
     second: Proc | None = None
@@ -369,7 +370,7 @@ def _select(k: Kern, swapper_td: Thread) -> Proc | None:
             pp, ppri = p, pri
         elif pri > second_pri and p is not pp:
             second, second_pri = p, pri
-    k.spend(swapper_td, -(-len(k.s.allproc) * COSTS.scan_proc_ns // 1000))
+    k.s.owed_ns += len(k.s.allproc) * COSTS.scan_proc_ns
     if pp is not None:
         k.ctx.event(Kind.SWAPPER_PICK, pp.p_pid, ppri, considered, second.p_pid if second else -1, second_pri)
     return pp

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hardware_sim.clock import c_uint
-from hardware_sim.cpu import COSTS
 from services.ports.physmem import RssLimit
 from services.runtime.events import Kind
 from services.scheduler.glue_swap import faultin, prele, swapout_procs
@@ -90,9 +89,7 @@ def vm_daemon(k: Kern, td: Thread, f: VmdaemonFrame) -> bool:
     f.step = 0
     action, k.s.vm_pageout_req_swapout = k.s.vm_pageout_req_swapout, 0
     if action:
-        swapped = len(swapout_procs(k, action).swapped_out)
-        cost_ns = len(k.s.allproc) * COSTS.scan_proc_ns + swapped * COSTS.swapout_proc_us * 1000
-        k.spend(td, -(-cost_ns // 1000))
+        swapout_procs(k, action)
     limits = [RssLimit(p.p_vmspace, 0) for p in reversed(k.s.allproc.values()) if _deactivates(p)]
     if limits:
         k.physmem.map_deactivate(limits)

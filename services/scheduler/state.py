@@ -309,6 +309,8 @@ class SchedState:
     """Programs not yet started: (due in virtual us, sequence number, program), sorted."""
     samples: list[StackSample] = field(default_factory=list)
     """Clock interrupts of this call that hit a thread in the kernel."""
+    owed_ns: int = 0
+    """Processor time that the caller of a vm_glue function has yet to spend: time stands still inside."""
     notices: list[SpaceNotice] = field(default_factory=list)
     """For the next dispatch."""
     vm_pages_needed: bool = False

@@ -1,4 +1,5 @@
 """Fakes of the layers below the scheduler: in memory, no more than the ports say."""
+# ruff: noqa: ARG002 - a fake has the parameters of its port
 
 from __future__ import annotations
 
@@ -10,7 +11,6 @@ from hardware_sim.clock import initial_ticks
 from services.ports.common import Empty, Status, Suspension
 from services.ports.kstack import (
     KstackPort,
-    KstackBoot,
     NewStack,
     NewStacks,
     StackState,
@@ -248,7 +248,7 @@ def machine(**config: Any) -> Machine:
     physmem = FakePhysmem(ctx)
     kstack = FakeKstack(ctx, physmem)
     ctx.read_counters = physmem.read_counters
-    core = SchedulerCore(ctx, cast(PhysmemPort, physmem), cast(KstackPort, kstack))
+    core = SchedulerCore(ctx, cast("PhysmemPort", physmem), cast("KstackPort", kstack))
     core.boot(SchedulerBoot(**({"hz": HZ, "start_ticks": initial_ticks(HZ), "allow_inject": True} | config)))
     ctx.booted = True
     return Machine(ctx, physmem, kstack, core)
