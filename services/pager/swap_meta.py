@@ -52,7 +52,7 @@ class SwapMeta:
         """How many pages in front of and behind a page in swap have exactly adjacent blocks, up to the limits."""
         block = self.lookup(obj, pindex)
         before = after = 0
-        while before < min(behind, pindex) and self.lookup(obj, pindex - before - 1) == block - before - 1 >= 0:
+        while before < min(behind, pindex) and self.lookup(obj, pindex - before - 1) == block - before - 1:
             before += 1
         while after < ahead and self.lookup(obj, pindex + after + 1) == block + after + 1:
             after += 1

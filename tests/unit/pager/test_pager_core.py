@@ -26,6 +26,9 @@ def test_hysteresis_of_the_free_space():
     assert (space.avail, space.full, space.almost_full) == (600, 0, 0)
     taken = [space.getswapspace(1) for _ in range(473)]
     assert (space.avail, space.full, space.almost_full, told) == (127, 0, 1, [(0, 1)])
+    space.full = 2
+    space.freeswapspace(np.array([], np.int32))
+    assert (space.avail, space.full) == (127, 2)
     space.freeswapspace(np.array(taken[:1], np.int32))
     assert (space.avail, space.full, space.almost_full) == (128, 0, 1)
     space.freeswapspace(np.array(taken[1:385], np.int32))
@@ -130,6 +133,17 @@ def test_conversion_is_reported_once_even_where_no_space_is_found():
     core.dealloc([1])
     assert core.put_pages_start([run], page(0), True).runs[0].converted
     assert counter(core, "vmglue.pager.sync_puts") == 3
+
+
+def test_runs_whose_blocks_are_adjacent_but_not_their_bytes_are_written_apart():
+    core = booted(swap_pages=64)
+    put(core, 9, 0, *range(62))
+    core.page_unswapped([PageRange(9, 30, 6)])
+    answer = core.put_pages_start([PutRun(1, 0, 4), PutRun(2, 0, 3), PutRun(3, 0, 2)], pages(*range(9)), False)
+    assert [chunk.status for run in answer.runs for chunk in run.chunks] == [VmPager.PEND, VmPager.FAIL, VmPager.PEND]
+    wait(core)
+    assert get(core, 3, SWAP, 0, ahead=1)[2].data == pages(7, 8)
+    assert get(core, 1, SWAP, 0, ahead=3)[2].data == pages(0, 1, 2, 3)
 
 
 def test_several_runs_share_one_request():

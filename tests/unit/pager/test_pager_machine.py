@@ -1,6 +1,6 @@
 """The pager against the naive model: allocation, metadata, clusters, contents and books, step by step."""
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from naive_pager import NaivePager
@@ -8,8 +8,8 @@ from pager_setup import booted, get, page, put
 
 from services.ports.pager import ObjectKind, PageRange, VmPager
 
-objects = st.integers(1, 4)
-pindexes = st.integers(0, 90)
+objects = st.integers(1, 3)
+pindexes = st.integers(0, 70)
 
 
 class PagerMachine(RuleBasedStateMachine):
@@ -45,7 +45,7 @@ class PagerMachine(RuleBasedStateMachine):
             for key in [key for key in self.naive.swap if key[0] == obj and 0 <= key[1] - first < count]:
                 self.naive.release(key)
 
-    @rule(source=objects, destination=objects, offset=st.integers(0, 50), size=st.integers(1, 100))
+    @rule(source=objects, destination=objects, offset=st.integers(0, 40), size=st.integers(1, 80))
     def copy(self, source, destination, offset, size):
         if source != destination:
             self.core.swap_copy(source, destination, offset, size)
@@ -88,5 +88,27 @@ class PagerMachine(RuleBasedStateMachine):
             self.core.close()
 
 
-PagerMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+PagerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestPagerMachine = PagerMachine.TestCase
+
+
+runs = st.lists(st.tuples(pindexes, st.integers(1, 20)), min_size=1, max_size=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(below=runs, above=runs, offset=st.integers(0, 40), size=st.integers(1, 80))
+def test_a_shadow_takes_what_it_lacks(below, above, offset, size):
+    core, naive, written = booted(swap_pages=500), NaivePager(500), 0
+    for obj, runs_of_obj in ((1, below), (2, above)):
+        for first, count in runs_of_obj:
+            numbers = range(written, written + count)
+            written += count
+            put(core, obj, first, *numbers)
+            naive.put(obj, first, [page(number) for number in numbers])
+    core.swap_copy(1, 2, offset, size)
+    naive.copy(1, 2, offset, size)
+    assert core.check().violations == []
+    assert core.swap_status().used == len(naive.swap)
+    for _, pindex in naive.swap:
+        assert get(core, 2, ObjectKind.SWAP, pindex)[2].data == naive.read(2, pindex, 1)
+    core.close()
