@@ -6,9 +6,12 @@ The gRPC binding of services/runtime/remote.py does the same around a call; see 
 from __future__ import annotations
 
 import sys
+import typing
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, TypeVar, cast
 
+from services.runtime.codec import Fields
 from services.runtime.context import Context
 from services.runtime.counters import CounterBoard
 from services.runtime.errors import KernelPanic, Reason, Refused
@@ -25,6 +28,26 @@ def reads_of(port: Callable[..., Any]) -> frozenset[str]:
     """Names of a port's methods that only read state (READS of its module)."""
     reads: frozenset[str] = sys.modules[port.__module__].READS
     return reads
+
+
+@cache
+def parameters_of(port: Callable[..., Any], method: str) -> Fields:
+    """Names and checks of a method's parameters."""
+    hints = typing.get_type_hints(getattr(port, method), include_extras=True)
+    del hints["return"]
+    return Fields(hints, None)
+
+
+def in_order(method: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Arguments of a call in the order of the parameters.
+
+    Raises:
+        TypeError: One is missing, or there is one too many.
+    """
+    rest = names[len(args) :]
+    if kwargs.keys() != set(rest) or len(args) > len(names):
+        raise TypeError(f"{method} takes ({', '.join(names)}); got {len(args)} and {sorted(kwargs)}")
+    return args + tuple(kwargs[name] for name in rest)
 
 
 def admit(ctx: Context, method: str, reads: bool) -> None:
@@ -61,22 +84,40 @@ def local(port: Callable[..., Port], core: Any, core_ctx: Context, caller_ctx: C
     bound = type(f"Local{getattr(port, '__name__', 'Port')}", (), {})()
     for name in methods_of(port):
         bind = _reading if name in reads else _changing
-        setattr(bound, name, bind(name, getattr(core, name), core_ctx, caller_ctx, board))
+        arrange = _arranger(name, parameters_of(port, name))
+        setattr(bound, name, bind(name, getattr(core, name), arrange, core_ctx, caller_ctx, board))
     read_from(caller_ctx, core_ctx.service, lambda names: {name: core_ctx.counters.get(name, 0) for name in names})
     return cast("Port", bound)
 
 
+_Arrange = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]
+
+
+def _arranger(name: str, parameters: Fields) -> _Arrange:
+    """Puts arguments in order and checks them, which the other binding gets from protobuf."""
+    names, check = parameters.names, parameters.check
+
+    def arrange(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        if kwargs or len(args) != len(names):
+            args = in_order(name, names, args, kwargs)
+        check(args)
+        return args
+
+    return arrange
+
+
 def _reading(
-    name: str, method: Callable[..., Any], ctx: Context, caller: Context, board: CounterBoard
+    name: str, method: Callable[..., Any], arrange: _Arrange, ctx: Context, caller: Context, board: CounterBoard
 ) -> Callable[..., Any]:
     """Wrap a method that only reads: it is answered also after a panic, and leaves the clock alone."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        args = arrange(args, kwargs)
         caller.calls += 1
         if not ctx.booted:
             admit(ctx, name, reads=True)
         try:
-            return method(*args, **kwargs)
+            return method(*args)
         except KernelPanic as panic:
             stop(ctx, panic)
             board.publish(ctx)
@@ -86,18 +127,19 @@ def _reading(
 
 
 def _changing(
-    name: str, method: Callable[..., Any], ctx: Context, caller: Context, board: CounterBoard
+    name: str, method: Callable[..., Any], arrange: _Arrange, ctx: Context, caller: Context, board: CounterBoard
 ) -> Callable[..., Any]:
     """Wrap a method that changes state."""
     boots = name == "boot"
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        args = arrange(args, kwargs)
         caller.calls += 1
         if ctx.stopped or not ctx.booted:
             admit(ctx, name, reads=False)
         ctx.now_us, ctx.ticks = caller.now_us, caller.ticks
         try:
-            answer = method(*args, **kwargs)
+            answer = method(*args)
         except Refused:
             raise
         except Exception as error:

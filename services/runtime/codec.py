@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import cache
 from operator import attrgetter
-from typing import Annotated, Any, NamedTuple
-
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from google.protobuf.message import Message
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from services.runtime.errors import Reason, Refused
+
+if TYPE_CHECKING:  # the local binding checks its calls without protobuf
+    from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+    from google.protobuf.message import Message
 
 RANGES = {
     "int32": (-(1 << 31), (1 << 31) - 1),

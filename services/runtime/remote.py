@@ -12,10 +12,10 @@ from typing import Any, Protocol, TypeVar, cast
 import grpc
 
 from services.ports.common import Upcalls
-from services.runtime.binding import methods_of, read_from
+from services.runtime.binding import in_order, methods_of, read_from
 from services.runtime.codec import dataclass_codec
 from services.runtime.context import Context
-from services.runtime.errors import KernelPanic
+from services.runtime.errors import KernelPanic, Refused
 from services.runtime.rpc import Rpc, grpc_of, rpcs_of, service_of
 from services.runtime.status import raised, restarted
 
@@ -123,17 +123,15 @@ class _Remote:
         encode, decode, deadline_s = rpc.arguments.encode, rpc.answer.decode, self._caller.deadline_s
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if kwargs:
-                args = args + tuple(kwargs.pop(name) for name in names[len(args) :])
             if kwargs or len(args) != len(names):
-                raise TypeError(f"{rpc.method} takes ({', '.join(names)})")
+                args = in_order(rpc.method, names, args, kwargs)
             header: dict[str, Any] = {"machine": caller.machine}
             if not rpc.reads:
                 header.update(request_id=caller.request_id(), now_us=ctx.now_us, ticks=ctx.ticks, seen=ctx.seen)
             ctx.calls += 1
             try:
                 request = rpc.request(header=header, **encode(args))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, Refused):
                 rpc.arguments.check(args)
                 raise
             try:
