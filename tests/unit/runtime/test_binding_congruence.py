@@ -91,7 +91,7 @@ def test_a_panic_stops_the_machine_but_not_its_inspection(system):
 
 def test_a_panic_of_a_reading_call_stops_as_well(system):
     with pytest.raises(KernelPanic):
-        system.port.lose_page(1, 2)
+        system.port.stack_states(False)
     with pytest.raises(Refused, match="machine_stopped"):
         system.port.vm_thread_new([], 0)
 

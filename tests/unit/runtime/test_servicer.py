@@ -164,8 +164,8 @@ def test_what_was_seen_travels_down_and_up(toy):
 
 def test_a_fresh_board_spares_the_owner_a_call(tmp_path):
     class Board:
-        asked = []
-        answer = {"vm.kstacks": 77}
+        def __init__(self):
+            self.asked, self.answer = [], {"vm.kstacks": 77}
 
         def read_fresh(self, service, names, sequence, boot_id):
             self.asked.append((service, tuple(names), sequence, boot_id))

@@ -1,0 +1,92 @@
+"""The catalogue of errors is total, and what stands on the wire becomes the same exception again."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from services.runtime.errors import STATUS, KernelPanic, Reason, Refused, ServiceFault, ServiceLost, kassert
+from services.runtime.status import Quoted, internal, loss, raised, refusal
+
+
+class WireError(grpc.RpcError):
+    """What a stub raises for a status."""
+
+    def __init__(self, code, details="", trailing=()):
+        self._fields = code, details, trailing
+
+    def code(self):
+        return self._fields[0]
+
+    def details(self):
+        return self._fields[1]
+
+    def trailing_metadata(self):
+        return self._fields[2]
+
+
+def over_the_wire(abort, known_boot=None):
+    return raised(WireError(*abort), "kstack", known_boot)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_a_status_and_comes_back(reason):
+    assert grpc.StatusCode[reason.status] is refusal(Refused(reason, "f", 1, "2"), 7).code
+    assert reason.value
+    if reason is not Reason.UNAVAILABLE:
+        back = over_the_wire(refusal(Refused(reason, "f", "text", "2"), 7), known_boot=7)
+        assert isinstance(back, Refused)
+        assert (back.reason, back.field, back.expected) == (reason, "f", "2")
+        assert str(back) == str(Refused(reason, "f", "text", "2"))
+
+
+def test_the_table_has_exactly_the_reasons():
+    assert set(STATUS) == set(Reason)
+    assert len({reason.value for reason in Reason}) == len(Reason)
+
+
+def test_a_refusal_of_another_life_is_a_loss():
+    abort = refusal(Refused(Reason.NOT_BOOTED, "machine", "kstack", "boot"), 8)
+    assert isinstance(over_the_wire(abort, known_boot=None), Refused)
+    lost = over_the_wire(abort, known_boot=7)
+    assert isinstance(lost, ServiceLost)
+    assert str(lost) == "kstack was lost: kstack restarted; the machine's memory is gone"
+
+
+def test_a_loss_below_names_the_lost_service():
+    lost = over_the_wire(loss(ServiceLost("pager", "gone")))
+    assert isinstance(lost, ServiceLost)
+    assert (lost.service, lost.why) == ("pager", "gone")
+    assert ("grpc-retry-pushback-ms", "-1") in loss(lost).trailing_metadata
+
+
+def test_an_unexpected_error_is_an_id():
+    fault = over_the_wire(internal("abc123"))
+    assert isinstance(fault, ServiceFault)
+    assert fault.error_id == "abc123"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, ServiceLost),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, ServiceLost),
+        (grpc.StatusCode.CANCELLED, ServiceLost),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Refused),
+        (grpc.StatusCode.UNIMPLEMENTED, ServiceFault),
+        (grpc.StatusCode.UNKNOWN, ServiceFault),
+    ],
+)
+def test_a_status_of_the_transport_has_its_meaning(code, kind):
+    assert type(raised(WireError(code, "text"), "pager", None)) is kind
+
+
+def test_quoted_values_are_not_quoted_again():
+    assert repr(Quoted("'x'")) == "'x'"
+
+
+def test_kassert_panics_with_function_and_line():
+    kassert([1], "never", "f")
+    with pytest.raises(KernelPanic) as panic:
+        kassert([], "vslock: empty", "vslock", 184)
+    assert (panic.value.text, panic.value.function, panic.value.line) == ("vslock: empty", "vslock", 184)
