@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from clients.system import System, SystemConfig
-
-WIRINGS = ("local", "grpc")
-
-
-def start_system(wiring: str, allow_inject: bool = False) -> System:
-    """A system of its own in a wiring."""
-    if wiring == "local":
-        return System.local(allow_inject)
-    return System.start(SystemConfig(allow_inject=allow_inject))
+from systems import WIRINGS, start_system
 
 
 @pytest.fixture(scope="session", params=WIRINGS)
