@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,23 @@ class _HostWrite:
     ios: list[Io]
 
 
+@dataclass(slots=True)
+class _PutRequest:
+    """One putpages call: the checksums of all of its pages, and the host writes that it comes to."""
+
+    sums: NDArray[np.uint64]
+    writes: list[_HostWrite] = field(default_factory=list)
+
+    def add(self, device: SwapDevice, at: int, io: Io) -> None:
+        """Join a chunk, whose contents begin at page `at`, to the host write before if it is adjacent to it."""
+        last = self.writes[-1] if self.writes else None
+        if last and last.device is device and last.block + last.pages == io.block and last.start + last.pages == at:
+            last.pages += io.count
+            last.ios.append(io)
+        else:
+            self.writes.append(_HostWrite(device, io.block, at, io.count, [io]))
+
+
 class SwapPager:
     """Swap space, metadata and the pages in them.
 
@@ -93,15 +110,13 @@ class SwapPager:
             runs: Runs of dirty pages.
             data: Their contents, one run after another.
         """
-        sums = page_checksums(data)
-        writes: list[_HostWrite] = []
+        request = _PutRequest(page_checksums(data))
         answers, at = [], 0
         for run in runs:
             converted = self.meta.convert(run.obj)
-            chunks = self._chunks(run, at, sums, writes)
-            answers.append(PutPagesStart(chunks, converted))
+            answers.append(PutPagesStart(self._chunks(run, at, request), converted))
             at += run.count
-        for write in writes:
+        for write in request.writes:
             self._write(write, data)
         return answers
 
@@ -156,22 +171,15 @@ class SwapPager:
     def peek(self, obj: int, pindexes: list[int]) -> Peek:
         """Stamps of pages in swap; a page whose checksum does not match has an all-zero stamp, which fits no page."""
         blocks = np.array([self.meta.lookup(obj, pindex) for pindex in pindexes], np.int32)
+        wanted, rows = np.unique(blocks[blocks != SWAPBLK_NONE], return_inverse=True)
+        found = np.concatenate([self._stamps(*run) for run in runs_of(wanted)] or [np.empty((0, 6), np.uint64)])
         stamps = np.zeros((len(blocks), len(_STAMP_WORDS)), np.uint64)
-        order = np.argsort(blocks, kind="stable")
-        order = order[blocks[order] != SWAPBLK_NONE]
-        done = 0
-        for block, count in runs_of(blocks[order]) if len(order) else []:
-            data = self._read(block, count)
-            if data is not None:
-                words = np.frombuffer(data, np.uint64).reshape(count, WORDS)
-                intact = page_checksums(data) == self._sums(block, count)
-                stamps[order[done : done + count][intact]] = words[intact][:, _STAMP_WORDS]
-            done += count
+        stamps[blocks != SWAPBLK_NONE] = found[rows]
         return Peek((blocks != SWAPBLK_NONE).tolist(), stamps.tobytes())
 
     def owned_runs(self, blocks: NDArray[np.int64]) -> list[tuple[int, int]]:
         """Runs of adjacent blocks, ascending, cut at devices."""
-        return runs_of(np.sort(blocks)) if len(blocks) else []
+        return runs_of(np.sort(blocks))
 
     def contents(self, block: int, count: int) -> bytes:
         """Bytes of adjacent blocks as they lie on the device.
@@ -182,7 +190,7 @@ class SwapPager:
         device = self.space.device_of(block)
         return device.file.read(block - device.first, count)
 
-    def _chunks(self, run: PutRun, at: int, sums: NDArray[np.uint64], writes: list[_HostWrite]) -> list[PutChunk]:
+    def _chunks(self, run: PutRun, at: int, request: _PutRequest) -> list[PutChunk]:
         """Cut a run into contiguous writes of at most 16 pages, halved while space is scattered, and start them."""
         chunks, done = [], 0
         while done < run.count:
@@ -190,8 +198,7 @@ class SwapPager:
             block, n = self._allocate(run.obj, run.first + done, n)
             chunk = PutChunk(first=run.first + done, count=n, status=VmPager.FAIL)
             if block != SWAPBLK_NONE:
-                sums_of_chunk = sums[at + done : at + done + n]
-                self._start_write(run.obj, chunk, block, at + done, sums_of_chunk, writes)
+                self._start_write(run.obj, chunk, block, at + done, request)
             chunks.append(chunk)
             done += n
         return chunks
@@ -206,30 +213,22 @@ class SwapPager:
             n >>= 1
         return block, n
 
-    def _start_write(
-        self, obj: int, chunk: PutChunk, block: int, at: int, sums: NDArray[np.uint64], writes: list[_HostWrite]
-    ) -> None:
-        """Assign the blocks, queue the write at the device, and join it to the host write before if it is adjacent."""
+    def _start_write(self, obj: int, chunk: PutChunk, block: int, at: int, request: _PutRequest) -> None:
+        """Assign the blocks and queue the write of a chunk, whose contents begin at page `at` of the request."""
         n, ctx = chunk.count, self._ctx
         old = self.meta.build(obj, chunk.first, np.arange(block, block + n, dtype=np.int32))
         if len(old):
             self._freed([(obj, old)])
         device = self.space.device_of(block)
-        self._sums(block, n)[:] = sums
+        self._sums(block, n)[:] = request.sums[at : at + n]
         chunk.due_us = device.queue.start(ctx.now_us, n, write=True)
         io = Io(True, obj, chunk.first, n, block, chunk.due_us, bool(ctx.env.ask("disk_write_error", lambda: 0)))
         chunk.io, chunk.status = self._ios.add(io), VmPager.PEND
         ctx.count("vm.stats.vm.v_swapout")
         ctx.count("vm.stats.vm.v_swappgsout", n)
         ctx.event(Kind.SWAP_WRITE, obj, chunk.first, n, block)
-        if io.failed:
-            return
-        last = writes[-1] if writes else None
-        if last and last.device is device and last.block + last.pages == block and last.start + last.pages == at:
-            last.pages += n
-            last.ios.append(io)
-        else:
-            writes.append(_HostWrite(device, block, at, n, [io]))
+        if not io.failed:
+            request.add(device, at, io)
 
     def _write(self, write: _HostWrite, data: memoryview) -> None:
         """Move bytes to the backing file; if the host refuses, the device operations end with an error."""
@@ -239,6 +238,15 @@ class SwapPager:
         except OSError:
             for io in write.ios:
                 io.failed = True
+
+    def _stamps(self, block: int, count: int) -> NDArray[np.uint64]:
+        """Stamps of adjacent blocks; zeros where the contents are not what was written."""
+        data = self._read(block, count)
+        if data is None:
+            return np.zeros((count, len(_STAMP_WORDS)), np.uint64)
+        stamps = np.frombuffer(data, np.uint64).reshape(count, WORDS)[:, _STAMP_WORDS]
+        stamps[page_checksums(data) != self._sums(block, count)] = 0
+        return stamps
 
     def _read(self, block: int, count: int) -> bytes | None:
         """Contents of adjacent blocks; None if the host refuses."""

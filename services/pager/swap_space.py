@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,8 +154,13 @@ class SwapSpace:
             self.almost_full = 0
 
 
-def runs_of(blocks: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Runs of adjacent numbers in an ascending array with at least one: (first, count)."""
-    starts = np.concatenate(([0], np.flatnonzero(np.diff(blocks) != 1) + 1))
-    counts = np.diff(np.append(starts, len(blocks)))
-    return list(zip(blocks[starts].tolist(), counts.tolist(), strict=True))
+def runs_of(blocks: NDArray[np.signedinteger[Any]]) -> list[tuple[int, int]]:
+    """Runs of adjacent numbers among distinct ascending ones: (first, count)."""
+    if not len(blocks):
+        return []
+    first, last = int(blocks[0]), int(blocks[-1])
+    if last - first + 1 == len(blocks):
+        return [(first, len(blocks))]
+    ends = np.append(np.flatnonzero(np.diff(blocks) != 1) + 1, len(blocks))
+    starts = np.append(0, ends[:-1])
+    return list(zip(blocks[starts].tolist(), (ends - starts).tolist(), strict=True))
