@@ -462,8 +462,7 @@ class Mmu:
         if (np.bincount(state.meta[wired >> 9, SPACE], minlength=rows) != state.spaces[:, 2]).any():
             found.append("a wired count differs from the page tables")
         live = np.count_nonzero(state.tables.reshape(-1, 512), axis=1)
-        used = (state.meta[:, PARENT] != 0) & (live != 0)
-        if (live[used] != state.meta[used, LIVE]).any():
+        if (live != state.meta[:, LIVE]).any():
             found.append("a table counts other entries than it has")
         if (stale := _stale_tlb_entry(state)) >= 0:
             found.append(f"TLB entry {stale} gives what the page tables do not")

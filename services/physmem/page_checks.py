@@ -37,7 +37,7 @@ def check_pages(vm: Vm) -> tuple[list[str], int]:
         One sentence for each invariant that is violated, and how many pages and mappings were compared.
     """
     count = vm.pages.count
-    fields = PageFields(*(array[:count] for array in vm.pages.np))
+    fields = PageFields._make(array[:count] for array in vm.pages.np)
     free = np.zeros(count, np.bool_)
     free[vm.pages.free_frames[: vm.cnt.v_free_count]] = True
     managed, kernel = vm.mmu.mapped_frames()

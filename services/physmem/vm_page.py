@@ -562,7 +562,8 @@ def vm_page_free_all(vm: Vm, frames: list[int]) -> list[int]:
     loops.store_counts(vm, r)
     vm.cnt.v_tfree += len(batch) - kept
     vm_page_free_wakeup(vm)
-    return batch[:kept].tolist()
+    rest: list[int] = batch[:kept].tolist()
+    return rest
 
 
 # Cached pages
