@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from clients.cli import run_command, system_commands, tool_commands
+from services.runtime.process import package_version
 
 app = typer.Typer(
     name="vmglue",
@@ -22,7 +22,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vmglue {version('vmglue')}")
+        typer.echo(f"vmglue {package_version() or '(not installed)'}")
         raise typer.Exit
 
 
