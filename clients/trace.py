@@ -21,6 +21,8 @@ SCHEMA_VERSION = 1
 """Version of the columns and of the header; a reader refuses any other."""
 METADATA_KEY = b"vmglue_trace"
 """Key of the JSON header in the Parquet schema's metadata."""
+COLUMNS = {"task": pa.uint16(), "op": pa.uint8(), "run": pa.uint64()} | dict.fromkeys("abcd", pa.int64())
+"""Columns and their types."""
 PAGE_SHIFT = 12
 """Traces are recorded on 4 KiB pages."""
 
@@ -79,6 +81,11 @@ class Op(IntEnum):
 
 OP_DTYPE = np.dtype([("pos", "<i8"), ("op", "u1"), ("a", "<i8"), ("b", "<i8"), ("c", "<i8"), ("d", "<i8")])
 """One operation; ``pos`` runs of its task come before it."""
+
+_COMPRESSION_LEVEL = 15
+"""Of zstd: a fifth smaller than level 6, and still quicker than the recording itself."""
+_PAGE_BYTES = 1 << 30
+"""One page a column: records in whole bytes on one long page compress twice as well as a dictionary's packed bits."""
 
 Runs = npt.NDArray[np.uint64]
 Ops = npt.NDArray[np.void]
@@ -216,12 +223,15 @@ class Trace:
             TraceError: the file is missing, is not a trace, or has another schema version.
         """
         header, table = _read_table(Path(path))
-        columns = {name: _column(table, name) for name in ("task", "op", "run", "a", "b", "c", "d")}
+        columns = {name: _column(Path(path), table, name) for name in COLUMNS}
         bounds = np.searchsorted(columns["task"], np.arange(len(header.tasks) + 1))
+        if bounds[-1] != table.num_rows or np.any(columns["task"][1:] < columns["task"][:-1]):
+            raise TraceError(f"{path}: rows are not sorted by task, or belong to a task that the header lacks")
         tasks = tuple(
             _task(info, {name: col[bounds[i] : bounds[i + 1]] for name, col in columns.items()})
             for i, info in enumerate(header.tasks)
         )
+        _check_operations(Path(path), header, tasks)
         return cls(header, tasks)
 
     def save(self, path: Path | str) -> None:
@@ -274,9 +284,9 @@ def write_trace(path: Path, header: Header, tasks: tuple[TaskTrace, ...]) -> Non
             table,
             partial,
             compression="zstd",
-            compression_level=19,
-            use_dictionary=["op", "run", "task", "a", "b", "c", "d"],
-            dictionary_pagesize_limit=8 << 20,
+            compression_level=_COMPRESSION_LEVEL,
+            use_dictionary=["op", "task", "a", "b", "c", "d"],
+            data_page_size=_PAGE_BYTES,
             write_statistics=False,
             row_group_size=16 << 20,
         )
@@ -327,26 +337,48 @@ def _read_table(path: Path) -> tuple[Header, pa.Table]:
     return _parse_header(path, table.schema.metadata or {}), table
 
 
-def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
+def _column(path: Path, table: pa.Table, name: str) -> npt.NDArray[Any]:
+    found = table.schema.field(name).type if name in table.column_names else None
+    if found != COLUMNS[name]:
+        raise TraceError(f"{path}: column {name!r} is {found or 'missing'}, expected {COLUMNS[name]}")
     column: npt.NDArray[Any] = table.column(name).to_numpy()
     return column
+
+
+def _check_operations(path: Path, header: Header, tasks: tuple[TaskTrace, ...]) -> None:
+    """Refuse operations that point outside the header."""
+    for task in tasks:
+        ops = task.ops
+        mapped_file = (ops["op"] == Op.MMAP) & (ops["c"] & MAP_FILE != 0)
+        limits = (
+            ("kind of operation", ops["op"], len(Op)),
+            ("FORK's task", ops["a"][ops["op"] == Op.FORK], len(tasks)),
+            ("EXEC's image", ops["a"][ops["op"] == Op.EXEC], len(task.info.execs)),
+            ("MMAP's file", ops["d"][mapped_file] >> 32, len(header.files)),
+        )
+        for what, values, limit in limits:
+            if np.any((values < 0) | (values >= limit)):
+                raise TraceError(f"{path}: task {task.info.index}: {what} is out of range (0 to {limit - 1})")
 
 
 def _parse_header(path: Path, metadata: dict[bytes, bytes]) -> Header:
     if METADATA_KEY not in metadata:
         raise TraceError(f"{path}: is Parquet but not a vmglue trace (no {METADATA_KEY.decode()} in its metadata)")
-    raw = json.loads(metadata[METADATA_KEY])
-    version = raw.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise TraceError(f"{path}: trace schema version {version}, this program reads {SCHEMA_VERSION}")
-    return Header(
-        command=tuple(raw["command"]),
-        remake=raw["remake"],
-        truncated=raw["truncated"],
-        tasks=tuple(_parse_task(t) for t in raw["tasks"]),
-        files=tuple(File(**f) for f in raw["files"]),
-        totals=Totals(**raw["totals"]),
-    )
+    try:
+        raw = json.loads(metadata[METADATA_KEY])
+        version = raw["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise TraceError(f"{path}: trace schema version {version}, this program reads {SCHEMA_VERSION}")
+        return Header(
+            command=tuple(raw["command"]),
+            remake=raw["remake"],
+            truncated=raw["truncated"],
+            tasks=tuple(_parse_task(t) for t in raw["tasks"]),
+            files=tuple(File(**f) for f in raw["files"]),
+            totals=Totals(**raw["totals"]),
+        )
+    except (KeyError, TypeError, ValueError) as err:
+        raise TraceError(f"{path}: damaged header: {type(err).__name__} {_first_line(err)}") from None
 
 
 def _parse_task(raw: dict[str, Any]) -> TaskInfo:

@@ -27,12 +27,10 @@ from clients.trace import (
 Rows = list[tuple[int, int, int, int, int, int]]
 
 
-def assemble(
-    streams: list[Stream], files: FileTable, command: tuple[str, ...], remake: str, truncated: bool
-) -> Trace:
+def assemble(streams: list[Stream], files: FileTable, command: tuple[str, ...], remake: str, truncated: bool) -> Trace:
     """Build the trace of a recording; streams[0] is the command's own process."""
     parents = {child: s.pid for s in streams for child in s.children}
-    order = _creation_order(streams, parents)
+    order = _creation_order(streams)
     index = {s.pid: i for i, s in enumerate(order)}
     runs = [s.runs() for s in order]
     pages = _touched_pages(runs)
@@ -64,7 +62,7 @@ def assemble(
     return Trace(header, tuple(tasks))
 
 
-def _creation_order(streams: list[Stream], parents: dict[int, int]) -> list[Stream]:
+def _creation_order(streams: list[Stream]) -> list[Stream]:
     """Order parents before children; a stream whose fork was not recorded is left out."""
     by_pid = {s.pid: s for s in streams}
     order = [streams[0]]
@@ -78,7 +76,7 @@ def _touched_pages(runs: list[Runs]) -> npt.NDArray[np.int64]:
 
 
 def _layouts(order: list[Stream], pages: npt.NDArray[np.int64]) -> list[list[Image]]:
-    """Complete every image's layout; one that could not be read takes the start of the recording's first."""
+    """Complete every image's layout: each stack reaches down to the lowest stack page of the whole recording."""
     in_stack = pages[(pages >= STACK_ZONE[0] >> PAGE_SHIFT) & (pages < STACK_ZONE[1] >> PAGE_SHIFT)]
     low = int(in_stack[0]) if len(in_stack) else STACK_ZONE[1] >> PAGE_SHIFT
     out = []
@@ -117,9 +115,7 @@ def _renumber(ops: Rows, index: dict[int, int]) -> Rows:
     return out
 
 
-def _complete(
-    rows: Rows, runs: Runs, cover: Coverage, execs: list[Image], covers: dict[int, Coverage]
-) -> Ops:
+def _complete(rows: Rows, runs: Runs, cover: Coverage, execs: list[Image], covers: dict[int, Coverage]) -> Ops:
     """Insert the mappings without which a reference would be outside every region, and note each child's map."""
     out: Rows = []
     done = 0

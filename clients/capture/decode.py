@@ -34,7 +34,12 @@ BLOCKED_S = 0.003
 """A call whose answer took longer than this to arrive is taken to have slept."""
 SLOWDOWN = 100
 """How much slower a program runs under lackey: a wait for another captured process is divided by it."""
-MREMAP, WAIT4, WAITID, NANOSLEEP, CLOCK_NANOSLEEP = 25, 61, 247, 35, 230
+MREMAP, NANOSLEEP, CLONE, VFORK, EXECVE, EXIT, WAIT4, CLOCK_NANOSLEEP = 25, 35, 56, 58, 59, 60, 61, 230
+DUP, DUP2, FCNTL, DUP3, GETRANDOM = 32, 33, 72, 292, 318
+HEX_CALLS = {CLONE, 158}
+"""Calls whose arguments are printed in hexadecimal without a prefix: clone, arch_prctl."""
+VECTORED = {19, 20, 46, 47}
+"""Transfers whose buffers are listed in the program's memory: readv, writev, sendmsg, recvmsg."""
 OPENS = {2: 0, 85: 0, 257: 1}
 """Calls that open a path: position of the path among the arguments."""
 STAT_BUFFERS = {4: 1, 5: 1, 6: 1, 262: 2}
@@ -47,10 +52,14 @@ TIMEOUTS_AT = {23: (4, 1), 270: (4, 1000), 271: (2, 1000), 202: (3, 1000), 128: 
 VSLOCK_BUFFERS = {63: (0, 390), 99: (0, 112), 204: (2, 128)}
 """sysctl-like calls: position and length of the buffer."""
 SOCKET_CALLS = {42, 43, 288}
-PR_ABSTIME = 1
+TIMER_ABSTIME = 1
+WNOHANG = 1
+CLONE_VFORK = 0x4000
+F_DUPFD, F_DUPFD_CLOEXEC = 0, 1030
 
 _CALL = re.compile(rb"^SYSCALL\[(\d+),(\d+)\]\(\s*(\d+)\)\s+(.*)$")
 _ARG = re.compile(rb"(0x[0-9a-fA-F]+|-?\d+)(?:\(([^)]*)\))?")
+_HEX_ARG = re.compile(rb"\b(?:0x)?([0-9a-fA-F]+)\s*[,)]")
 _CREATED = re.compile(rb"created child (\d+)")
 _RESULT = re.compile(rb"--> (?:\[\S+\] )?(Success|Failure)\(0x([0-9a-fA-F]+)")
 _SIGNAL = re.compile(rb"Process terminating with default action of signal (\d+)")
@@ -223,22 +232,26 @@ class Stream:
         call = self._begin(number, rest)
         if created := _CREATED.search(rest):
             self.children.append(int(created.group(1)))
-            self._op(Op.FORK, int(created.group(1)), int(rest.startswith(b"sys_vfork")))
-        elif number == 59 and b"-->" not in rest:
+            vfork = number == VFORK or (number == CLONE and call.args[0] & CLONE_VFORK != 0)
+            self._op(Op.FORK, int(created.group(1)), int(vfork))
+        elif number == EXECVE and b"-->" not in rest:
             self._starting = True
             self._calls[tid] = call
         elif b"[async] ..." in rest:
             self._calls[tid] = call
         else:
-            self._starting |= number == 59 and b"Failure" not in rest
+            self._starting |= number == EXECVE and b"Failure" not in rest
             self._complete(call, _result(rest))
 
     def _begin(self, number: int, rest: bytes) -> Call:
-        inside = rest.partition(b"(")[2].rpartition(b"-->")[0] if b"-->" in rest else rest.partition(b"(")[2]
-        args, path = [], ""
-        for value, text in _ARG.findall(inside):
-            args.append(int(value, 0))
-            path = path or text.decode(errors="replace")
+        inside = rest.partition(b"(")[2].partition(b"-->")[0]
+        path = ""
+        if number in HEX_CALLS:
+            args = [int(value, 16) for value in _HEX_ARG.findall(inside)]
+        else:
+            found = _ARG.findall(inside)
+            args = [int(value, 0) for value, _ in found]
+            path = next((text.decode(errors="replace") for _, text in found if text), "")
         call = Call(number, args + [0] * (6 - len(args)), path, time.monotonic(), self.references)
         call.sleep_us = self._sleep_length(call)
         return call
@@ -256,7 +269,7 @@ class Stream:
             return self._timespec(args[0], 1000)
         if call.number == CLOCK_NANOSLEEP:
             length = self._timespec(args[2], 1000)
-            if length >= 0 and args[1] & PR_ABSTIME:
+            if length >= 0 and args[1] & TIMER_ABSTIME:
                 length = max(0, length - time.clock_gettime_ns(args[0]) // 1000)
             return length
         return -1
@@ -281,7 +294,7 @@ class Stream:
         action = lookup(call.number).action
         if result is not None and result < 0 and action not in (Action.SLEEP, Action.USERACC):
             self._kernel(call)
-        elif call.number in OPENS or call.number in (32, 33, 72, 292):
+        elif call.number in OPENS or call.number in (DUP, DUP2, FCNTL, DUP3):
             self._opened(call, result or 0)
             self._kernel(call)
         elif action in (Action.MMAP, Action.MUNMAP, Action.MPROTECT, Action.BRK):
@@ -293,6 +306,7 @@ class Stream:
         elif action is Action.VSLOCK:
             where, length = VSLOCK_BUFFERS[call.number]
             self._op(Op.SYSCALL, call.number, -1, call.args[where], length)
+            self._touch(call.args[where], length, KIND_STORE)
         elif action in (Action.SLEEP, Action.USERACC):
             self._sleep(call, result)
         elif action in (Action.READ, Action.WRITE):
@@ -301,7 +315,7 @@ class Stream:
             self._kernel(call)
             if call.number in STAT_BUFFERS:
                 self._touch(call.args[STAT_BUFFERS[call.number]], STAT_BYTES, KIND_STORE)
-            elif call.number == 318:
+            elif call.number == GETRANDOM:
                 self._touch(call.args[0], result or 0, KIND_STORE)
 
     def _kernel(self, call: Call) -> None:
@@ -334,7 +348,7 @@ class Stream:
             if not path.startswith("/"):
                 path = _readlink(f"/proc/{self.pid}/fd/{result}") or path
             self.fds[result] = path
-        elif call.args[0] in self.fds and (call.number != 72 or call.args[1] in (0, 1030)):
+        elif call.args[0] in self.fds and (call.number != FCNTL or call.args[1] in (F_DUPFD, F_DUPFD_CLOEXEC)):
             self.fds[result] = self.fds[call.args[0]]
 
     def _memory(self, call: Call, result: int, action: Action) -> None:
@@ -376,7 +390,12 @@ class Stream:
 
     def _mremap(self, args: list[int], result: int) -> None:
         """Record mremap as the mappings it leaves; moved contents are not carried over."""
-        old, old_pages, new, new_pages = args[0] >> PAGE_SHIFT, pages_of(args[1]), result >> PAGE_SHIFT, pages_of(args[2])
+        old, old_pages, new, new_pages = (
+            args[0] >> PAGE_SHIFT,
+            pages_of(args[1]),
+            result >> PAGE_SHIFT,
+            pages_of(args[2]),
+        )
         anon = KIND_LOAD | KIND_STORE | MAP_ANON | MAP_PRIVATE
         if new != old:
             self._op(Op.MMAP, new, new_pages, anon)
@@ -387,13 +406,14 @@ class Stream:
             self._op(Op.MUNMAP, old + new_pages, old_pages - new_pages)
 
     def _wait(self, call: Call, result: int | None) -> None:
-        if result == 0 and call.number == WAIT4:
+        at_once = result == 0 or (result is None and call.args[2] & WNOHANG)
+        if call.number == WAIT4 and at_once:
             self._kernel(call)
         else:
             self._op(Op.WAIT, result if result and call.number == WAIT4 else -1)
 
     def _exit(self, call: Call) -> None:
-        if call.number == 60 and len(self._calls):
+        if call.number == EXIT and self._calls:
             self._kernel(call)
         elif not self.ended:
             self._op(Op.EXIT, (call.args[0] & 0xFF) << 8)
@@ -422,7 +442,7 @@ class Stream:
             self._op(Op.SYSCALL, call.number, max(1, slept // SLOWDOWN), call.args[1], length)
         else:
             self._kernel(call)
-        if call.number not in (19, 20, 46, 47):
+        if call.number not in VECTORED:
             self._touch(call.args[1], length, KIND_STORE if action is Action.READ else KIND_LOAD)
 
 

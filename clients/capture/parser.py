@@ -31,9 +31,7 @@ def flush_run(state: npt.NDArray[np.int64], out: npt.NDArray[np.uint64], n: int)
     """Write the open run, if any, as record n; return the number of records."""
     if state[0] < 0:
         return n
-    out[n] = np.uint64(
-        (state[0] << VPN_SHIFT) | (state[1] << KINDS_SHIFT) | (state[2] << REFS_SHIFT) | state[3]
-    )
+    out[n] = np.uint64((state[0] << VPN_SHIFT) | (state[1] << KINDS_SHIFT) | (state[2] << REFS_SHIFT) | state[3])
     state[0] = -1
     return n + 1
 
@@ -89,13 +87,13 @@ def parse(
         i = pos + 3
         addr = 0
         while i < end and text[i] != 44:
-            c = np.int64(text[i])
+            c = int(text[i])
             addr = (addr << 4) | (c - 48 if c < 58 else c - 87)
             i += 1
         i += 1
         size = 0
         while i < end and text[i] != 10:
-            size = size * 10 + (np.int64(text[i]) - 48)
+            size = size * 10 + (int(text[i]) - 48)
             i += 1
         if i >= end:
             return pos, n, NEED_TEXT

@@ -82,7 +82,8 @@ def capture(
             fifos.close_all()
     if not streams or not streams[0].layouts:
         raise CaptureError(f"{command[0]}: valgrind recorded nothing (exit status {status})")
-    trace = assemble(streams, files, _shown(command), _remake(command, output, max_refs), truncated)
+    shown = _shown(command)
+    trace = assemble(streams, files, tuple(shown), _remake(shown, output, max_refs), truncated)
     trace.save(output)
     totals = trace.header.totals
     return CaptureSummary(
@@ -184,18 +185,20 @@ def _end_session(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _shown(command: list[str]) -> tuple[str, ...]:
-    """Return the command without directories."""
-    return tuple(Path(word).name if word.startswith("/") and len(word) > 1 else _homeless(word) for word in command)
-
-
-def _remake(command: list[str], output: Path, max_refs: int | None) -> str:
-    limit = f" --max-refs {max_refs}" if max_refs is not None else ""
-    words = [_homeless(w) for w in (command[0].rpartition("/")[2], *command[1:])]
-    return f"vmglue capture -o {shlex.quote(output.name)}{limit} -- {shlex.join(words)}"
-
-
-def _homeless(word: str) -> str:
-    """Write the home directory as ~."""
+def _shown(command: list[str]) -> list[str]:
+    """The command as the trace tells it: file names without their directories, the home directory as ~."""
     home = str(Path.home())
-    return word.replace(home, "~") if len(home) > 1 else word
+    bare = [Path(word).name if _is_path(word) else word for word in command]
+    return [word.replace(home, "~") if len(home) > 1 else word for word in bare]
+
+
+def _is_path(word: str) -> bool:
+    """Whether a word of a command names a file, or one to be made in an existing directory."""
+    directory, slash, name = word.rpartition("/")
+    made = word.startswith("/") and directory != "" and os.path.isdir(directory)
+    return bool(slash and name) and (made or os.path.exists(word))
+
+
+def _remake(shown: list[str], output: Path, max_refs: int | None) -> str:
+    limit = f" --max-refs {max_refs}" if max_refs is not None else ""
+    return f"vmglue capture -o {shlex.quote(output.name)}{limit} -- {shlex.join(shown)}"
