@@ -82,14 +82,13 @@ class SwapSpace:
         """Add a device of `nblks` pages (swaponsomething).
 
         Args:
-            nblks: Pages; at most SWAP_DEVICE_PAGES_MAX are used.
+            nblks: Pages, at least 3; at most SWAP_DEVICE_PAGES_MAX are used.
             path: Its backing file; None: a temporary one.
             rng: Seed of its latency.
         """
         nblks = min(nblks, SWAP_DEVICE_PAGES_MAX)
         blist = Blist(nblks)
-        if nblks > _LABEL_BLOCKS:
-            blist.free(_LABEL_BLOCKS, nblks - _LABEL_BLOCKS)
+        blist.free(_LABEL_BLOCKS, nblks - _LABEL_BLOCKS)
         first = self.devices[-1].end + 1 if self.devices else 0
         file = BlockFile(nblks, path)
         self.devices.append(SwapDevice(first, nblks, blist, file, DeviceQueue(SSD, rng), np.zeros(nblks, np.uint64)))

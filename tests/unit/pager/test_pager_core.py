@@ -242,6 +242,16 @@ def test_a_host_that_cannot_write_is_a_device_error(monkeypatch):
     assert finish_writes(core, [chunk.io for chunk in chunks]) == [VmPager.ERROR] * 2
 
 
+def test_a_host_that_cannot_read_is_a_device_error():
+    core = booted()
+    put(core, 1, 0, 1, 2)
+    os.ftruncate(core._swap.space.devices[0].file._fd, 0)
+    assert get(core, 1, SWAP, 0, ahead=1)[2].status is VmPager.ERROR
+    peek = core.peek(1, [1])
+    assert (peek.present, any(peek.stamps)) == ([True], False)
+    assert (counter(core, "vmglue.pager.io_errors"), counter(core, "vmglue.pager.checksum_errors")) == (1, 0)
+
+
 def test_metadata_is_limited_and_asks_for_a_kill():
     core = booted(page_count=4)
     assert [chunk.status for chunk in put(core, 1, 31, 1, 2)] == [VmPager.PEND]
