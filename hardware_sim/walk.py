@@ -72,7 +72,7 @@ class Walked(NamedTuple):
 
 _WORDS = types.uint64[:, ::1]
 _SIGNATURE = types.UniTuple(types.int64, 10)(  # type: ignore[no-untyped-call] # numba has no types
-    types.uint64[::1], *[types.int64] * 6, types.uint64,
+    types.Array(types.uint64, 1, "C", readonly=True), *[types.int64] * 6, types.uint64,
     types.uint64[::1], _WORDS, _WORDS, types.int64[::1], types.int64[::1],
 )  # fmt: skip
 

@@ -160,6 +160,8 @@ class MapOp:
     """INSERT: VM_INHERIT_SHARE, no copy on write."""
     replace: bool = False
     """INSERT: unmap what is there first (MAP_FIXED)."""
+    unfaultable: bool = False
+    """INSERT, PROTECT: pages of the entry cannot be brought in (device memory that fails)."""
 
 
 @dataclass(slots=True)

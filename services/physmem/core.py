@@ -1,0 +1,419 @@
+"""The physmem core: every method of the port over the state of one machine."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TypeVar
+
+from hardware_sim.arch import Arch
+from hardware_sim.arch import arch as arch_named
+from services.physmem import glue, inspect, kstack_pages, vm_pageout
+from services.physmem.access import access
+from services.physmem.checks import check_maps, digest_maps
+from services.physmem.imgact import HEADER_BYTES, vm_imgact_map_page, vm_imgact_unmap_page, vnode_object
+from services.physmem.kmem import kmem_check, kmem_read, kmem_write
+from services.physmem.machine import Machine, VmSpace
+from services.physmem.map_ops import map_ops, validate
+from services.physmem.ops import AccessOp, ImgactOp, MapChangeOp, StackCreateOp, StackSwapinOp, WireOp
+from services.physmem.page_checks import check_pages, digest_pages
+from services.physmem.pmap import vpn_of
+from services.physmem.state import publish, vm_pager_flush
+from services.physmem.sysctls import sysctl_get, sysctl_set
+from services.physmem.vm_map import VmMap, vm_map_trylock, vm_map_unlock
+from services.physmem.vm_page import vm_wait
+from services.physmem.vm_pager import reads_finish, vm_page_lose
+from services.physmem.vmem import Arena
+from services.physmem.vmspace import vmspace_alloc, vmspace_fork, vmspace_free, vmspace_resident_count
+from services.ports.common import (
+    Answers,
+    CounterValues,
+    Digest,
+    Empty,
+    EventChunk,
+    Setting,
+    Settings,
+    Status,
+    Suspension,
+    Violations,
+)
+from services.ports.pager import PagerPort
+from services.ports.physmem import (
+    AccessCheck,
+    AccessChecks,
+    Accessed,
+    Errno,
+    KmemData,
+    KmemRange,
+    KmemWrite,
+    KvaFreed,
+    MapLocks,
+    MapOp,
+    MapResults,
+    ObjectsPages,
+    PageoutBegin,
+    PageoutResult,
+    PagesNeeded,
+    PhysmemBoot,
+    PhysmemBooted,
+    Pins,
+    RssLimit,
+    SfBuf,
+    SpaceId,
+    SpaceInfo,
+    SpaceInfos,
+    StackPages,
+    StacksBuilt,
+    StacksIn,
+    Stamps,
+    SwapStack,
+    WiredRanges,
+)
+from services.runtime.context import Context
+from services.runtime.errors import Reason, Refused
+from services.runtime.events import Kind
+
+AnswerT = TypeVar("AnswerT")
+_KSTACK_MAX_PAGES = 32
+
+
+class PhysmemCore:
+    """Physical memory and MMU as a deterministic state machine; see PhysmemPort for what each method answers.
+
+    Attributes:
+        vm: State of the machine; there is none before boot.
+    """
+
+    def __init__(self, ctx: Context, pager: PagerPort) -> None:
+        self._ctx, self._pager = ctx, pager
+        self.vm: Machine
+
+    def _done(self, answer: AnswerT) -> AnswerT:
+        """Before a call is answered: the pager hears which swap blocks are free, the counters are what they are."""
+        vm_pager_flush(self.vm)
+        publish(self.vm)
+        return answer
+
+    def boot(self, config: PhysmemBoot) -> PhysmemBooted:
+        """Build memory anew; everything from before is dropped."""
+        described = _known_arch(config.arch)
+        if config.ram_pages < 1:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "ram_pages", config.ram_pages, "at least 1")
+        if config.mips < 1:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "mips", config.mips, "at least 1")
+        self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject)
+        vm = Machine.boot(self._ctx, self._pager, config.ram_pages, described, config.seed, config.mips)
+        vm.kernel_map = VmMap(0, config.kernel_min or described.kernel_min, config.kernel_max or described.kernel_max)
+        vm.arena = Arena(described.page_size)
+        guard = config.kstack_guard_pages
+        vm.kstack_guard_pages = described.kstack_guard_pages if guard < 0 else guard
+        self.vm = vm
+        return self._done(PhysmemBooted(self.vm.cnt.v_page_count, self.vm.cnt.v_free_count))
+
+    # Address spaces
+
+    def vmspace_alloc(self, min: int, max: int) -> SpaceId:
+        """vmspace_alloc: an empty address space; max 0 means the architecture's user range."""
+        arch = self.vm.arch
+        low, high = (min, max) if max else (arch.user_min, arch.user_max)
+        if low >= high or (low | high) & (arch.page_size - 1):
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "max", hex(high), "a page boundary above min")
+        return self._done(SpaceId(vmspace_alloc(self.vm, low, high).map.id))
+
+    def vmspace_fork(self, vmspace: int) -> SpaceId:
+        """vmspace_fork: a copy, written pages shared copy on write; ENOMEM if wired pages cannot be copied."""
+        child = vmspace_fork(self.vm, self._unlocked(vmspace))
+        return self._done(SpaceId(child.map.id) if child else SpaceId(0, glue.ENOMEM))
+
+    def vmspace_ref(self, vmspace: int) -> SpaceInfo:
+        """vm_refcnt++ (vm_glue.c:645-648, RFMEM)."""
+        self.vm.space(vmspace).refcnt += 1
+        return inspect.space_info(self.vm, vmspace)
+
+    def vmspace_free(self, vmspaces: list[int]) -> Empty:
+        """vmspace_free: drop one reference of each; the last one removes all mappings."""
+        spaces = [self.vm.space(vmspace) for vmspace in vmspaces]
+        for vmspace, space in zip(vmspaces, spaces, strict=True):
+            if vmspaces.count(vmspace) > space.refcnt:
+                raise Refused(Reason.UNKNOWN_ID, "vmspaces", vmspace, f"at most {space.refcnt} references")
+        for space in spaces:
+            vmspace_free(self.vm, space)
+        return self._done(Empty())
+
+    def vmspace_info(self, vmspaces: list[int]) -> SpaceInfos:
+        """vmspace_resident_count and other figures."""
+        return SpaceInfos([inspect.space_info(self.vm, vmspace) for vmspace in vmspaces])
+
+    def map_ops(self, vmspace: int, ops: list[MapOp], op: int) -> MapResults:
+        """Change an address map; vmspace 0 is kernel_map. `op` resumes a sleeping request."""
+        vm = self.vm
+        validate(vm, ops)
+        map_ = self._unlocked(vmspace)
+        change = vm.resume(op, MapChangeOp) if op else MapChangeOp(vmspace, ops)
+        sleep = map_ops(vm, map_, change)
+        if sleep is None:
+            return self._done(MapResults(results=change.results))
+        return self._done(MapResults(Status.SUSPENDED, vm.suspend(change, sleep, op), list(change.results)))
+
+    def _unlocked(self, vmspace: int) -> VmMap:
+        """The map of an address space for a change; who holds its lock must not ask for one."""
+        map_ = self.vm.space_map(vmspace)
+        if map_.locked:
+            raise Refused(Reason.MACHINE_STOPPED, "vmspace", vmspace, "a map that nobody holds locked")
+        return map_
+
+    def wired_ranges(self, vmspace: int) -> WiredRanges:
+        """System wirings of an address map."""
+        return WiredRanges(inspect.wired_ranges(self.vm.space_map(vmspace)))
+
+    def vm_map_trylock(self, vmspaces: list[int]) -> MapLocks:
+        """Try to lock maps exclusively, in order; also tells their resident pages."""
+        maps = [self.vm.space_map(vmspace) for vmspace in vmspaces]
+        locked = [vm_map_trylock(map_) for map_ in maps]
+        return self._done(MapLocks(locked, [vmspace_resident_count(self.vm, map_) for map_ in maps]))
+
+    def vm_map_unlock(self, vmspaces: list[int]) -> Empty:
+        """Unlock maps that trylock locked."""
+        for map_ in [self.vm.space_map(vmspace) for vmspace in vmspaces]:
+            vm_map_unlock(self.vm, map_)
+        return self._done(Empty())
+
+    # vm_glue.c: access checks, wiring, image pages
+
+    def kernacc(self, checks: list[AccessCheck]) -> AccessChecks:
+        """kernacc (vm_glue.c:120-143) for each check."""
+        vm = self.vm
+        return AccessChecks([glue.kernacc(vm, vm.kernel_map, check.addr, check.len, check.rw) for check in checks])
+
+    def useracc(self, vmspace: int, checks: list[AccessCheck]) -> AccessChecks:
+        """useracc (vm_glue.c:154-176) for each check, against the map of the current process."""
+        map_ = self.vm.space(vmspace).map
+        return AccessChecks([glue.useracc(self.vm, map_, check.addr, check.len, check.rw) for check in checks])
+
+    def vslock(self, vmspace: int, addr: int, len: int, op: int) -> Errno:
+        """vslock (vm_glue.c:178-213): wire user pages; EINVAL, ENOMEM, EFAULT or 0."""
+        vm = self.vm
+        map_ = vm.space(vmspace).map
+        wire = vm.resume(op, WireOp) if op else WireOp(vmspace, addr, len)
+        result = glue.vslock(vm, map_, addr, len, wire)
+        if isinstance(result, Suspension):
+            return self._done(Errno(Status.SUSPENDED, vm.suspend(wire, result, op)))
+        vm.ctx.event(Kind.VSLOCK, vmspace, addr, len, result)
+        return self._done(Errno(error=result))
+
+    def vsunlock(self, vmspace: int, addr: int, len: int) -> Empty:
+        """vsunlock (vm_glue.c:215-223)."""
+        glue.vsunlock(self.vm, self.vm.space(vmspace).map, addr, len)
+        return self._done(Empty())
+
+    def vm_imgact_map_page(self, file: str, file_pages: int, offset: int, pins: int, op: int) -> SfBuf:
+        """vm_imgact_map_page (vm_glue.c:230-278): pin the page at a byte offset of a file and map it."""
+        vm = self.vm
+        pindex = offset >> vm.arch.page_shift
+        image = vm.resume(op, ImgactOp) if op else ImgactOp(vnode_object(vm, file, file_pages).id, pindex)
+        mapping = vm_imgact_map_page(vm, image)
+        if isinstance(mapping, Suspension):
+            sleep = vm.suspend(image, mapping, op)
+            return self._done(SfBuf(Status.SUSPENDED, sleep, pindex=pindex, pins=pins))
+        if mapping == 0:
+            return self._done(SfBuf(pindex=pindex, pins=pins))
+        header = vm.ram.read(vm.sf_bufs[mapping].frame, 0, HEADER_BYTES)
+        return self._done(SfBuf(mapping=mapping, pindex=pindex, pins=pins + 1, header=header))
+
+    def vm_imgact_unmap_page(self, mapping: int, pins: int) -> Pins:
+        """vm_imgact_unmap_page (vm_glue.c:283-294)."""
+        if mapping not in self.vm.sf_bufs:
+            raise Refused(Reason.UNKNOWN_ID, "mapping", mapping, "a mapping of vm_imgact_map_page that lives")
+        vm_imgact_unmap_page(self.vm, mapping)
+        return self._done(Pins(pins - 1))
+
+    def vm_sync_icache(self, vmspace: int, va: int, sz: int) -> Empty:
+        """vm_sync_icache (vm_glue.c:296-301)."""
+        glue.vm_sync_icache(self.vm, self.vm.space_map(vmspace), va, sz)
+        return self._done(Empty())
+
+    # References and devices
+
+    def access(self, vmspace: int, runs: bytes, start: int, budget_us: int, phase: int, op: int) -> Accessed:
+        """Issue packed runs of references from record `start` on, as a processor does to its MMU."""
+        vm = self.vm
+        map_ = vm.space(vmspace).map
+        if len(runs) % 8 or start > len(runs) // 8:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "start", start, "a record of `runs`, whole uint64 records")
+        sleeping = vm.resume(op, AccessOp) if op else None
+        answer = access(vm, map_, runs, start, budget_us, phase, sleeping.fault if sleeping else None, op)
+        publish(vm)  # freed swap blocks are told later: when they are is no matter of how references are cut
+        return answer
+
+    def complete_io(self, ios: list[int]) -> Empty:
+        """Device operations that are due: pages become valid or clean, sleepers are woken (see upcalls)."""
+        vm = self.vm
+        for io in ios:
+            if io not in vm.writes and (io not in vm.reads or vm.reads[io].status is not None):
+                raise Refused(Reason.UNKNOWN_ID, "ios", io, "a device operation under way")
+        reads = [io for io in ios if io in vm.reads]
+        writes = [io for io in ios if io in vm.writes]
+        if reads:
+            reads_finish(vm, reads)
+        if writes:
+            vm_pageout.finish_write(vm, writes)
+        return self._done(Empty())
+
+    # Kernel stacks and kernel memory
+
+    def stack_create(self, sizes: list[int], op: int) -> StacksBuilt:
+        """Objects, kernel VA, wired pages and mappings of new stacks (vm_glue.c:353-408)."""
+        vm = self.vm
+        for size in sizes:
+            if not 1 <= size <= _KSTACK_MAX_PAGES:
+                raise Refused(Reason.FIELD_OUT_OF_RANGE, "sizes", size, f"1 to {_KSTACK_MAX_PAGES} pages")
+        create = vm.resume(op, StackCreateOp) if op else StackCreateOp(sizes)
+        sleep = kstack_pages.stack_create(vm, create)
+        if sleep is None:
+            return self._done(StacksBuilt(stacks=create.built))
+        return self._done(StacksBuilt(Status.SUSPENDED, vm.suspend(create, sleep, op), list(create.built)))
+
+    def stack_destroy(self, stacks: list[StackPages]) -> KvaFreed:
+        """vm_thread_stack_dispose's page work (vm_glue.c:411-433)."""
+        self._known_stacks(stacks)
+        return self._done(KvaFreed(sum(kstack_pages.stack_destroy(self.vm, stack) for stack in stacks)))
+
+    def stack_swapout(self, stacks: list[SwapStack]) -> Empty:
+        """vm_thread_swapout's page work (vm_glue.c:542-564): save the PCB, unmap, dirty, unwire to inactive."""
+        self._known_stacks([swap.stack for swap in stacks])
+        for swap in stacks:
+            kstack_pages.stack_swapout(self.vm, swap)
+        return self._done(Empty())
+
+    def stack_swapin(self, stacks: list[SwapStack], op: int) -> StacksIn:
+        """vm_thread_swapin's page work (vm_glue.c:569-606)."""
+        vm = self.vm
+        self._known_stacks([swap.stack for swap in stacks])
+        swapin = vm.resume(op, StackSwapinOp) if op else StackSwapinOp(stacks)
+        sleep = kstack_pages.stack_swapin(vm, swapin)
+        if sleep is None:
+            return self._done(StacksIn(pcbs=swapin.pcbs, page_requests=swapin.page_requests))
+        suspension = vm.suspend(swapin, sleep, op)
+        return self._done(StacksIn(Status.SUSPENDED, suspension, page_requests=list(swapin.page_requests)))
+
+    def _known_stacks(self, stacks: list[StackPages]) -> None:
+        for stack in stacks:
+            known = self.vm.stacks.get(stack.obj)
+            if known is None or (known.ks, known.pages) != (stack.ks, stack.pages):
+                raise Refused(Reason.UNKNOWN_ID, "stacks", stack, "the object, address and pages of a stack that lives")
+
+    def kmem_write(self, writes: list[KmemWrite]) -> Empty:
+        """Store to mapped kernel memory."""
+        for write in writes:
+            kmem_check(self.vm, write.addr, len(write.data))
+        for write in writes:
+            kmem_write(self.vm, write.addr, write.data)
+        return self._done(Empty())
+
+    def kmem_read(self, ranges: list[KmemRange]) -> KmemData:
+        """Load from mapped kernel memory."""
+        return KmemData([kmem_read(self.vm, entry.addr, entry.len) for entry in ranges])
+
+    def lose_page(self, obj: int, pindex: int) -> Empty:
+        """A fault: the page leaves its object (refused unless injection is allowed)."""
+        vm = self.vm
+        if not vm.ctx.env.allow_inject:
+            raise Refused(Reason.INJECTION_REFUSED, "obj", obj, "a system that was started with injection allowed")
+        if obj not in vm.objects or pindex not in vm.objects[obj].resident:
+            raise Refused(Reason.UNKNOWN_ID, "pindex", pindex, f"a resident page of object {obj}")
+        vm_page_lose(vm, vm.objects[obj], pindex)
+        return self._done(Empty())
+
+    # The page daemon
+
+    def vm_wait(self) -> Suspension:
+        """VM_WAIT of a thread other than the page daemon: wakes the daemon and sleeps on v_free_count at PVM."""
+        return self._done(vm_wait(self.vm))
+
+    def pageout_wait_test(self) -> PagesNeeded:
+        """The worker's test at the top of its loop: wake waiters, clear vm_pages_needed when there is enough."""
+        return self._done(vm_pageout.pageout_wait_test(self.vm))
+
+    def pageout_begin(self, pass_: int) -> PageoutBegin:
+        """Start of vm_pageout_scan: is the vm_lowmem event due (first pass, once in vm.lowmem_period)?"""
+        return self._done(vm_pageout.pageout_begin(self.vm, pass_))
+
+    def pageout_scan(self, pass_: int) -> PageoutResult:
+        """vm_pageout_scan: inactive scan with laundering, active scan, swap-out request (see upcalls)."""
+        vm_pager_flush(self.vm)
+        return self._done(vm_pageout.pageout_scan(self.vm, pass_))
+
+    def map_deactivate(self, limits: list[RssLimit]) -> Empty:
+        """vm_pageout_map_deactivate_pages for each address space whose map can be locked."""
+        vm = self.vm
+        for space, limit in [(vm.space(limit.vmspace), limit) for limit in limits]:
+            if not space.map.locked:
+                _map_deactivate(vm, space, limit.pages)
+        return self._done(Empty())
+
+    # Inspection and control
+
+    def vmspace_stamps(self, vmspace: int) -> Stamps:
+        """Stamps of all anonymous pages that were ever written, wherever they are now; changes nothing."""
+        return inspect.vmspace_stamps(self.vm, self.vm.space(vmspace).map)
+
+    def object_pages(self, stacks: list[StackPages]) -> ObjectsPages:
+        """State of the pages of kernel stacks, for inspection."""
+        vm = self.vm
+        return ObjectsPages([inspect.object_pages(vm, stack) for stack in stacks], len(vm.objects), vm.arena.in_use)
+
+    def sysctl_get(self) -> Settings:
+        """All sysctls of this service."""
+        return sysctl_get(self.vm)
+
+    def sysctl_set(self, setting: Setting) -> Empty:
+        """Set one."""
+        sysctl_set(self.vm, setting)
+        return self._done(Empty())
+
+    def inject(self, script: list[Answers]) -> Empty:
+        """Script answers of the kernel around the C code."""
+        self._ctx.env.inject(script)
+        return Empty()
+
+    def digest(self) -> Digest:
+        """Event chain, page state and contents of RAM."""
+        log = self._ctx.log
+        log.flush()
+        state = blake2b(digest_pages(self.vm) + digest_maps(self.vm), digest_size=32).digest()
+        return Digest(log.head, log.count, state)
+
+    def check(self) -> Violations:
+        """Compare the page array, queues, wirings, objects and the pmap with one another."""
+        pages, pages_checked = check_pages(self.vm)
+        maps, maps_checked = check_maps(self.vm)
+        return Violations(pages + maps, pages_checked + maps_checked)
+
+    def events(self, since: int, limit: int) -> EventChunk:
+        """Recorded events from sequence number `since` on."""
+        return self._ctx.event_chunk(since, limit)
+
+    def counters(self) -> CounterValues:
+        """The service's own counters."""
+        return self._ctx.counter_values()
+
+    def close(self) -> None:
+        """Give memory back to the host."""
+        if hasattr(self, "vm"):
+            del self.vm
+
+
+def _known_arch(name: str) -> Arch:
+    try:
+        return arch_named(name)
+    except ValueError as error:
+        raise Refused(Reason.FIELD_OUT_OF_RANGE, "arch", name, str(error)) from None
+
+
+def _map_deactivate(vm: Machine, space: VmSpace, pages: int) -> None:
+    """Bring an address space down to `pages` resident pages, its map locked meanwhile."""
+    map_ = space.map
+    map_.lock()
+    objects = [vm.objects[entry.object] for entry in map_.entries if entry.object]
+    wired = any(entry.wired_count for entry in map_.entries)
+    first, end = vpn_of(vm, map_.min_offset), vpn_of(vm, map_.max_offset - 1) + 1
+    vm_pageout.vm_pageout_map_deactivate_pages(vm, map_.id, objects, pages, wired, first, end)

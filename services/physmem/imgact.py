@@ -1,0 +1,122 @@
+"""Pages of executable images for exec: vm_imgact_hold_page, map_page and unmap_page (vm_glue.c:225-294)."""
+
+from __future__ import annotations
+
+from services.physmem.machine import Machine, SfBufMapping
+from services.physmem.ops import ImgactOp
+from services.physmem.pmap import pmap_qenter, pmap_qremove
+from services.physmem.state import ObjectType, VmObject
+from services.physmem.vm_kern import kva_range
+from services.physmem.vm_object import vm_object_allocate
+from services.physmem.vm_page import (
+    VM_ALLOC_NORMAL,
+    vm_page_activate,
+    vm_page_free,
+    vm_page_grab,
+    vm_page_hold,
+    vm_page_lookup,
+    vm_page_unhold,
+    vm_page_xunbusy,
+)
+from services.physmem.vm_pager import get_pages_scripted, read_start, read_wait
+from services.ports.common import Suspension
+from services.ports.pager import VmPager
+from services.runtime.events import Kind
+
+HEADER_BYTES = 64
+"""Bytes of an image that exec looks at."""
+
+
+def vnode_object(vm: Machine, file: str, pages: int) -> VmObject:
+    """The object of a file's pages, which all its mappings share; the file grows if it is now known to be larger."""
+    if file not in vm.files:
+        vm.files[file] = vm_object_allocate(vm, ObjectType.VNODE, pages, vm.pager.vnode_open(file, pages).file).id
+    obj = vm.objects[vm.files[file]]
+    if pages > obj.size:
+        vm.pager.vnode_open(file, pages)
+        obj.size = pages
+    return obj
+
+
+def vm_imgact_hold_page(vm: Machine, op: ImgactOp) -> int | Suspension | None:
+    """vm_imgact_hold_page (vm_glue.c:230-262): the page at an index of a file, read if need be, held and active.
+
+    Returns:
+        The page; None (NULL) if the pager has none; or the sleep, after which it is called with the same `op`.
+    """
+    obj = vm.objects[op.object]
+    if op.frame is None:
+        m = vm_page_grab(vm, obj, op.pindex, VM_ALLOC_NORMAL)
+        if isinstance(m, Suspension):
+            return m
+        assert m is not None, "a grab without VM_ALLOC_NOWAIT gives a page or sleeps"
+        op.frame = m
+    if op.io or vm.pages.valid[op.frame] != vm.bits_all:
+        rv = _get_page(vm, obj, op)
+        if isinstance(rv, Suspension):
+            return rv
+        found = vm_page_lookup(vm, obj, op.pindex)
+        if found is None:
+            return None
+        if rv != VmPager.OK:
+            vm_page_free(vm, found)
+            return None
+        op.frame = found
+    vm_page_xunbusy(vm, op.frame)
+    vm_page_hold(vm, op.frame)
+    vm_page_activate(vm, op.frame)
+    return op.frame
+
+
+def _get_page(vm: Machine, obj: VmObject, op: ImgactOp) -> VmPager | Suspension:
+    """vm_pager_get_pages for one page."""
+    assert op.frame is not None, "the page was grabbed"
+    if op.io == 0:
+        scripted = get_pages_scripted(vm, obj, op.pindex, [op.frame])
+        if scripted is not None:
+            return scripted
+        started = read_start(vm, obj, op.pindex, op.frame, 0, 0)
+        if started.status != VmPager.PEND:
+            return started.status
+        op.io = started.io
+    status = vm.reads[op.io].status
+    if status is None:
+        return read_wait(vm, obj, op.frame)
+    del vm.reads[op.io]
+    op.io = 0
+    return status
+
+
+def vm_imgact_map_page(vm: Machine, op: ImgactOp) -> int | Suspension:
+    """vm_imgact_map_page (vm_glue.c:268-278): a private mapping of the held page; its id, or 0 for NULL.
+
+    The caller counts sched_pin() when a mapping is made, and not before.
+    """
+    m = vm_imgact_hold_page(vm, op)
+    if isinstance(m, Suspension):
+        return m
+    if m is None:
+        return 0
+    vm.last_mapping += 1
+    vm.sf_bufs[vm.last_mapping] = _sf_buf_alloc(vm, m)
+    vm.ctx.event(Kind.IMGACT_MAP, op.object, op.pindex, vm.last_mapping)
+    return vm.last_mapping
+
+
+def vm_imgact_unmap_page(vm: Machine, mapping: int) -> None:
+    """vm_imgact_unmap_page (vm_glue.c:283-294): destroy the mapping, unpin, unhold the page."""
+    sf = vm.sf_bufs.pop(mapping)
+    if sf.kva:
+        pmap_qremove(vm, sf.kva, 1)
+        vm.arena.release(sf.kva, vm.arch.page_size)
+    vm_page_unhold(vm, sf.frame)
+    vm.ctx.event(Kind.IMGACT_UNMAP, mapping)
+
+
+def _sf_buf_alloc(vm: Machine, m: int) -> SfBufMapping:
+    """sf_buf_alloc with SFB_CPUPRIVATE: where all memory is mapped the page is its own sf_buf."""
+    if vm.arch.direct_map:
+        return SfBufMapping(m)
+    kva = kva_range(vm, vm.arch.page_size)
+    pmap_qenter(vm, kva, [m])
+    return SfBufMapping(m, kva)

@@ -1,0 +1,115 @@
+"""Batches of map changes, as mmap(2), munmap(2), mprotect(2) and exec make them."""
+
+from __future__ import annotations
+
+from services.physmem.imgact import vnode_object
+from services.physmem.machine import Machine
+from services.physmem.ops import MapChangeOp, WireOp
+from services.physmem.vm_map import (
+    MAP_ENTRY_COW,
+    MAP_ENTRY_NEEDS_COPY,
+    MAP_ENTRY_UNFAULTABLE,
+    VM_INHERIT_COPY,
+    VM_INHERIT_SHARE,
+    VM_PROT_ALL,
+    VmMap,
+    VmMapEntry,
+    vm_map_delete,
+    vm_map_insert,
+    vm_map_protect,
+)
+from services.physmem.vm_map_wire import vm_map_unwire, vm_map_wire
+from services.physmem.vm_object import vm_object_deallocate, vm_object_reference
+from services.ports.common import Suspension
+from services.ports.physmem import KernReturn, MapOp, MapOpKind
+from services.runtime.errors import Reason, Refused
+
+_LIMIT = 1 << 64
+
+
+def validate(vm: Machine, ops: list[MapOp]) -> None:
+    """Refuse what is not an address range of whole pages with rights of the C type.
+
+    Raises:
+        Refused: The first operation that is not.
+    """
+    mask = vm.arch.page_size - 1
+    for i, op in enumerate(ops):
+        if op.start & mask:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, f"ops[{i}].start", hex(op.start), "a page boundary")
+        if op.size & mask or op.start + op.size > _LIMIT:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, f"ops[{i}].size", op.size, "whole pages below 2^64")
+        if op.prot & ~VM_PROT_ALL:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, f"ops[{i}].prot", op.prot, "VM_PROT_ bits: 0 to 7")
+
+
+def map_ops(vm: Machine, map_: VmMap, change: MapChangeOp) -> Suspension | None:
+    """Make the changes that are still to be made; the sleep of the one that must wait, or None."""
+    while len(change.results) < len(change.ops):
+        result = _map_op(vm, map_, change)
+        if isinstance(result, Suspension):
+            return result
+        change.results.append(result)
+    return None
+
+
+def _map_op(vm: Machine, map_: VmMap, change: MapChangeOp) -> KernReturn | Suspension:
+    op = change.ops[len(change.results)]
+    start, end = op.start, op.start + op.size
+    match op.kind:
+        case MapOpKind.INSERT:
+            return _insert(vm, map_, op)
+        case MapOpKind.REMOVE:
+            return vm_map_delete(vm, map_, start, end) or KernReturn.SUCCESS
+        case MapOpKind.PROTECT:
+            return _protect(vm, map_, op)
+        case MapOpKind.WIRE:
+            return _wire(vm, map_, change, start, end)
+        case MapOpKind.UNWIRE:
+            return vm_map_unwire(vm, map_, start, end)
+        case MapOpKind.BOUNDS:
+            map_.min_offset, map_.max_offset = start, end
+            return KernReturn.SUCCESS
+
+
+def _insert(vm: Machine, map_: VmMap, op: MapOp) -> KernReturn | Suspension:
+    """A new entry; with `replace` what was there goes first, as with MAP_FIXED."""
+    end = op.start + op.size
+    if op.replace:
+        sleep = vm_map_delete(vm, map_, op.start, end)
+        if sleep is not None:
+            return sleep
+    entry = VmMapEntry(op.start, end, protection=op.prot)
+    entry.inheritance = VM_INHERIT_SHARE if op.shared else VM_INHERIT_COPY
+    if op.unfaultable:
+        entry.eflags = MAP_ENTRY_UNFAULTABLE
+    if not op.file:
+        return vm_map_insert(vm, map_, entry)
+    obj = vnode_object(vm, op.file, op.file_pages)
+    vm_object_reference(vm, obj)
+    entry.object, entry.offset = obj.id, op.offset_pages << vm.arch.page_shift
+    if not op.shared:
+        entry.eflags |= MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY
+    result = vm_map_insert(vm, map_, entry)
+    if result != KernReturn.SUCCESS:
+        vm_object_deallocate(vm, obj)
+    return result
+
+
+def _protect(vm: Machine, map_: VmMap, op: MapOp) -> KernReturn:
+    """mprotect(2); with `unfaultable` the pages cannot be brought in from now on."""
+    end = op.start + op.size
+    result = vm_map_protect(vm, map_, op.start, end, op.prot)
+    if op.unfaultable and result == KernReturn.SUCCESS:
+        for entry in map_.entries:
+            if op.start <= entry.start and entry.end <= end:
+                entry.eflags |= MAP_ENTRY_UNFAULTABLE
+    return result
+
+
+def _wire(vm: Machine, map_: VmMap, change: MapChangeOp, start: int, end: int) -> KernReturn | Suspension:
+    change.wire = change.wire or WireOp(map_.id, start, end)
+    result = vm_map_wire(vm, map_, change.wire)
+    if not isinstance(result, Suspension):
+        change.wire = None
+    return result

@@ -1,0 +1,171 @@
+"""Wiring of address ranges: vm_map_wire and vm_map_unwire, for the system and without holes (vm_map.c)."""
+
+from __future__ import annotations
+
+from services.physmem.machine import Machine
+from services.physmem.ops import FaultOp, WireOp
+from services.physmem.vm_fault import vm_fault, vm_fault_unwire
+from services.physmem.vm_map import (
+    MAP_ENTRY_IN_TRANSITION,
+    MAP_ENTRY_NEEDS_WAKEUP,
+    VM_PROT_EXECUTE,
+    VM_PROT_READ,
+    VmMap,
+    VmMapEntry,
+    vm_map_clip_end,
+    vm_map_clip_start,
+    vm_map_simplify_entry,
+    vm_map_wait,
+)
+from services.ports.common import Suspension
+from services.ports.physmem import KernReturn
+
+_FAILED = -1
+"""wired_count of an entry whose pages could not all be brought in, as in C."""
+
+
+def vm_map_wire(vm: Machine, map_: VmMap, op: WireOp) -> KernReturn | Suspension:
+    """vm_map_wire: bring in and wire every page of a range, or change nothing.
+
+    Args:
+        vm: Memory.
+        map_: The map.
+        op: The request and its progress; to go on after a sleep, call again with the same.
+    """
+    if op.id == 0:
+        if op.start == op.end:
+            return KernReturn.SUCCESS
+        op.id = vm.new_op()
+        op.start, op.end = map_.range_check(op.start, op.end)
+        op.next = op.start
+        if not map_.lookup_entry(op.start)[0]:
+            return KernReturn.INVALID_ADDRESS
+    map_.lock()
+    while op.next < op.end:
+        result = _wire_entry(vm, map_, op)
+        if isinstance(result, Suspension):
+            return result
+        if result != KernReturn.SUCCESS:
+            op.end = op.next
+            return _finish(vm, map_, op, result)
+    return _finish(vm, map_, op, KernReturn.SUCCESS)
+
+
+def _wire_entry(vm: Machine, map_: VmMap, op: WireOp) -> KernReturn | Suspension:
+    """Wire the entry at ``op.next`` and step behind it; on failure too, so that the roll-back covers it."""
+    found, i = map_.lookup_entry(op.next)
+    if not found:
+        return KernReturn.INVALID_ADDRESS
+    if op.fault is None:
+        if map_.entries[i].eflags & MAP_ENTRY_IN_TRANSITION:
+            map_.entries[i].eflags |= MAP_ENTRY_NEEDS_WAKEUP
+            return vm_map_wait(map_)
+        i = vm_map_clip_start(vm, map_, i, op.next)
+        vm_map_clip_end(vm, map_, i, op.end)
+    entry = map_.entries[i]
+    entry.eflags |= MAP_ENTRY_IN_TRANSITION
+    entry.wiring_op = op.id
+    result: KernReturn | Suspension = KernReturn.SUCCESS
+    if not entry.protection & (VM_PROT_READ | VM_PROT_EXECUTE):
+        entry.wiring_op = 0
+        entry.eflags &= ~MAP_ENTRY_IN_TRANSITION
+        result = KernReturn.INVALID_ADDRESS
+    elif op.fault is not None or entry.wired_count == 0:
+        result = _wire_pages(vm, map_, op, entry)
+        if isinstance(result, Suspension):
+            return result
+    else:
+        entry.wired_count += 1
+    op.next = entry.end
+    return result
+
+
+def _wire_pages(vm: Machine, map_: VmMap, op: WireOp, entry: VmMapEntry) -> KernReturn | Suspension:
+    """Fault in every page of an entry that was not wired; undo it if one fails."""
+    entry.wired_count = 1
+    va = op.fault.va if op.fault else entry.start
+    while va < entry.end:
+        op.fault = op.fault or FaultOp(va, 0, wiring=True, wiring_op=op.id)
+        result = vm_fault(vm, map_, op.fault)
+        if isinstance(result, Suspension):
+            return result
+        op.fault = None
+        if result != KernReturn.SUCCESS:
+            vm_fault_unwire(vm, map_, entry, va)
+            entry.wired_count = _FAILED
+            return result
+        va += vm.arch.page_size
+    return KernReturn.SUCCESS
+
+
+def _finish(vm: Machine, map_: VmMap, op: WireOp, rv: KernReturn) -> KernReturn:
+    """The end of vm_map_wire: roll back on failure, end the transition, wake who waits for it."""
+    i = map_.first_from(op.start)
+    wakeup = False
+    while i < len(map_.entries) and map_.entries[i].start < op.end:
+        entry = map_.entries[i]
+        if entry.wiring_op == op.id:
+            if entry.wired_count == _FAILED:
+                entry.wired_count = 0
+            elif rv != KernReturn.SUCCESS:
+                _unwire_entry(vm, map_, entry)
+            wakeup |= bool(entry.eflags & MAP_ENTRY_NEEDS_WAKEUP)
+            entry.eflags &= ~(MAP_ENTRY_IN_TRANSITION | MAP_ENTRY_NEEDS_WAKEUP)
+            entry.wiring_op = 0
+        i = vm_map_simplify_entry(vm, map_, i) + 1
+    if wakeup:
+        vm.ctx.wakeup(map_.channel)
+    return rv
+
+
+def vm_map_unwire(vm: Machine, map_: VmMap, start: int, end: int) -> KernReturn:
+    """vm_map_unwire: take one system wiring off every page of a range, or change nothing.
+
+    An entry that another thread's vm_map_wire holds in transition counts without that thread's wiring; unlike the C
+    code this one does not wait for it.
+    """
+    if start == end:
+        return KernReturn.SUCCESS
+    map_.lock()
+    start, end = map_.range_check(start, end)
+    found, i = map_.lookup_entry(start)
+    if not found:
+        return KernReturn.INVALID_ADDRESS
+    if start == end:
+        return KernReturn.SUCCESS
+    error = _check_unwire(map_, i, end)
+    if error != KernReturn.SUCCESS:
+        return error
+    i = vm_map_clip_start(vm, map_, i, start)
+    wakeup = False
+    while i < len(map_.entries) and map_.entries[i].start < end:
+        vm_map_clip_end(vm, map_, i, end)
+        entry = map_.entries[i]
+        _unwire_entry(vm, map_, entry)
+        wakeup |= bool(entry.eflags & MAP_ENTRY_NEEDS_WAKEUP)
+        if not entry.eflags & MAP_ENTRY_IN_TRANSITION:
+            entry.eflags &= ~MAP_ENTRY_NEEDS_WAKEUP
+        i = vm_map_simplify_entry(vm, map_, i) + 1
+    if wakeup:
+        vm.ctx.wakeup(map_.channel)
+    return KernReturn.SUCCESS
+
+
+def _check_unwire(map_: VmMap, i: int, end: int) -> KernReturn:
+    """Whether every entry from index `i` to `end` is wired and none is missing."""
+    for j in range(i, len(map_.entries)):
+        entry = map_.entries[j]
+        if entry.end < end and (j + 1 == len(map_.entries) or map_.entries[j + 1].start > entry.end):
+            return KernReturn.INVALID_ADDRESS
+        if entry.wired_count - (entry.wiring_op != 0) <= 0:
+            return KernReturn.INVALID_ARGUMENT
+        if entry.end >= end:
+            break
+    return KernReturn.SUCCESS
+
+
+def _unwire_entry(vm: Machine, map_: VmMap, entry: VmMapEntry) -> None:
+    """Take one wiring off an entry; with the last one its pages become pageable."""
+    if entry.wired_count == 1:
+        vm_fault_unwire(vm, map_, entry, entry.end)
+    entry.wired_count -= 1
