@@ -82,11 +82,13 @@ def _check(addr: int, len: int, prot: str | None, prot_bits: int | None) -> Acce
 
 
 def _entry_ops(entry: Json) -> list[MapOp]:
-    """An entry without rights can be wired only before its rights are taken away."""
+    """What builds an entry: it can be wired only before rights or faults stand in the way."""
     start, size, prot = entry["start"], entry["end"] - entry["start"], _bits(entry["prot"])
-    wired = entry["wired"]
-    ops = [MapOp(MapOpKind.INSERT, start, size, prot=7 if wired else prot)]
-    if wired:
-        ops += [MapOp(MapOpKind.WIRE, start, size)] * wired
-        ops.append(MapOp(MapOpKind.PROTECT, start, size, prot=prot))
-    return ops
+    wired, unfaultable = entry["wired"], entry["unfaultable"]
+    if not wired:
+        return [MapOp(MapOpKind.INSERT, start, size, prot=prot, unfaultable=unfaultable)]
+    return [
+        MapOp(MapOpKind.INSERT, start, size, prot=_bits("rwx")),
+        *[MapOp(MapOpKind.WIRE, start, size)] * wired,
+        MapOp(MapOpKind.PROTECT, start, size, prot=prot, unfaultable=unfaultable),
+    ]

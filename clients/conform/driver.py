@@ -12,7 +12,6 @@ from services.ports.common import Setting
 from services.ports.kstack import KstackBoot
 from services.ports.pager import PagerBoot
 from services.ports.physmem import PhysmemBoot
-from services.ports.scheduler import SchedulerBoot
 
 RAM_PAGES = 4096
 """Memory of a case that does not say more: nothing in it is ever short."""
@@ -20,8 +19,6 @@ RAM_PAGES = 4096
 _SYSCTLS = {
     "kstack_cache_size": ("kstack", "vm.kstack_cache_size"),
     "vm_page_max_wired": ("physmem", "vm.max_wired"),
-    "swap_idle_threshold1": ("scheduler", "vm.swap_idle_threshold1"),
-    "swap_idle_threshold2": ("scheduler", "vm.swap_idle_threshold2"),
 }
 """Owner and name of the sysctl behind each tunable of a case."""
 
@@ -45,7 +42,9 @@ class Driver(ABC):
         self.kernel, self.given = kernel, given
 
     def boot(self, ram_pages: int = RAM_PAGES, kernel_min: int = 0, kernel_max: int = 0) -> None:
-        """Boot all services with the case's build options and clock, scripted answers allowed.
+        """Boot memory and kernel stacks with the case's build options and clock, scripted answers allowed.
+
+        The scheduler stays out: it would build the stacks of the kernel's own threads.
 
         Args:
             ram_pages: Memory, in pages.
@@ -68,7 +67,6 @@ class Driver(ABC):
         kernel.kstack.boot(
             KstackBoot(kstack_pages=build["kstack_pages"], kstack_guard_pages=build["kstack_guard_pages"], **common)
         )
-        kernel.scheduler.boot(SchedulerBoot(page_count=ram_pages, **common))
 
     def call(self, call: Json) -> Json:
         """Make one call of `when` and give its result.
@@ -100,9 +98,10 @@ class Driver(ABC):
         return {}
 
     def set_tunable(self, name: str, value: int) -> Json:
-        """A sysctl is set."""
-        service, sysctl = _SYSCTLS[name]
-        self.kernel.ports()[service].sysctl_set(Setting(sysctl, value))
+        """A sysctl is set; those of the scheduler matter to none of the functions that are called without it."""
+        if name in _SYSCTLS:
+            service, sysctl = _SYSCTLS[name]
+            self.kernel.ports()[service].sysctl_set(Setting(sysctl, value))
         return {}
 
 
