@@ -91,6 +91,7 @@ def main(port: Callable[..., Any], build: Build, upstreams: Sequence[str] = ()) 
     """
     config = read_config(service_of(port), upstreams, sys.argv[1:])
     _set_up_logs(config)
+    os.umask(0o077)  # the socket and the swap file are the user's alone
     log = structlog.get_logger(service=config.service)
     stopping = _stop_signals()
     try:

@@ -203,7 +203,8 @@ def test_a_reader_is_told_when_the_board_is_behind(server, service):
     reader.close()
 
 
-def test_machines_do_not_mix(server, service):
+@pytest.mark.usefixtures("service")
+def test_machines_do_not_mix(server):
     other = RedisBoard(server.url, "other")
     assert other.read(["vm.kstacks"]) == {}
     other.close()
