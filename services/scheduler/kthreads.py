@@ -5,6 +5,7 @@ from __future__ import annotations
 from hardware_sim.clock import c_uint
 from services.ports.physmem import RssLimit
 from services.runtime.events import Kind
+from services.scheduler.glue_fork import vmspace_ref
 from services.scheduler.glue_swap import faultin, prele, swapout_procs
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exit import child_channel, proc_reap
@@ -182,6 +183,7 @@ def hold(k: Kern, pid: int) -> None:
     """Have a process brought in as a PHOLD would: at once as far as nothing sleeps, else by a thread of its own."""
     s = k.s
     if HOLDER not in s.allproc:
+        vmspace_ref(k, s.vmspace0)
         new_kproc(k, HOLDER, "holder", FIRST_TID + HOLDER, HolderFrame())
     td = s.allproc[HOLDER].p_threads[0]
     frame = td.td_frame
@@ -191,7 +193,7 @@ def hold(k: Kern, pid: int) -> None:
 
 
 def new_kproc(k: Kern, pid: int, name: str, tid: int, frame: Frame) -> Thread:
-    """kproc_create: a P_SYSTEM process on the address space of process 0, its thread on the run queue."""
+    """kproc_create: a P_SYSTEM process on process 0's address space (the caller counts it), its thread runnable."""
     s = k.s
     flags = P_SYSTEM | P_INMEM | (P_KTHREAD if pid != INIT else 0)
     td = Thread(tid, pid, td_priority=PVM, td_frame=frame, td_slice_us=SLICE_US)

@@ -156,7 +156,7 @@ class FakePhysmem:
     def pageout_scan(self, pass_: int) -> PageoutResult:
         self.calls.append(("pageout_scan", pass_))
         self.ctx.upcalls.swap_request |= self.swap_request
-        self.ctx.upcalls.oom_vote |= self.oom_vote
+        self.ctx.upcalls.oom_vote |= self.oom_vote and pass_ > 1
         return PageoutResult(cost_us=10)
 
     def map_deactivate(self, limits: list[Any]) -> Empty:
