@@ -9,7 +9,7 @@ import pytest
 
 from clients.conform.cases import Malformed, find_files, read_cases
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parent
 
 
 def case_of(family: str, /, **changes) -> dict:

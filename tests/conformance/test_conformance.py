@@ -16,7 +16,7 @@ from clients.exits import Exit
 from clients.system import System
 
 start_local = partial(System.local, allow_inject=True)
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parent
 
 
 @pytest.mark.parametrize("family", sorted(DRIVERS))

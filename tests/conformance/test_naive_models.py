@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from naive import MODELS, answer
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parent
 
 
 @pytest.mark.parametrize("family", sorted(MODELS))

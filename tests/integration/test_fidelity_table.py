@@ -59,7 +59,7 @@ def test_named_rpcs_exist():
 
 
 def test_named_cases_and_tests_exist():
-    families = {path.name[0] for path in (ROOT / "tests/conformance/cases").glob("*.jsonl")}
+    families = {path.name[0] for path in (ROOT / "tests/conformance").glob("*.jsonl")}
     for row in rows():
         for letters in re.findall(r"\b((?:[A-H], )*[A-H]) (?:played|model)", row[4]):
             assert set(letters.split(", ")) <= families

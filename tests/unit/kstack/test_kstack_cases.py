@@ -7,7 +7,7 @@ import pytest
 from kstack_driver import KernelStacksDriver, StackUseDriver
 from naive_kstack import KernelStacks, play
 
-CASES = Path(__file__).parents[2] / "conformance" / "cases"
+CASES = Path(__file__).parents[2] / "conformance"
 
 
 @pytest.mark.parametrize(

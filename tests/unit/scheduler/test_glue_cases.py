@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from naive.swapping import Swapping
 from naive.words import play as play_naive
 
-CASES = Path(__file__).parents[2] / "conformance" / "cases"
+CASES = Path(__file__).parents[2] / "conformance"
 OF_THE_STACKS = {"A-0050", "B-0039"}
 """Cases that end in a panic of the stack service."""
 
