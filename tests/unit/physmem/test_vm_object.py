@@ -1,0 +1,267 @@
+import pytest
+from page_side import SPACE, anonymous, end_writes, page_side, resident, sound
+
+from services.physmem.page_array import PG_DOOMED, VPO_SWAPBLK
+from services.physmem.pmap import pmap_page_is_mapped
+from services.physmem.state import OBJ_ONEMAPPING, ObjectType, vm_pager_flush
+from services.physmem.vm_object import (
+    vm_object_allocate,
+    vm_object_coalesce,
+    vm_object_collapse,
+    vm_object_deallocate,
+    vm_object_page_remove,
+    vm_object_pip_add,
+    vm_object_pip_wakeup,
+    vm_object_reference,
+    vm_object_shadow,
+)
+from services.physmem.vm_page import vm_page_cache, vm_page_deactivate, vm_page_wire, vm_page_xbusy
+from services.physmem.vm_pageout import pageout_scan
+from services.runtime.errors import KernelPanic
+
+
+@pytest.fixture
+def vm():
+    return page_side()
+
+
+def shadowed(vm, size=4, offset=0):
+    """A backing object that has two references, and a shadow in front of it."""
+    backing = anonymous(vm, size + offset)
+    vm_object_reference(vm, backing)
+    shadow, at = vm_object_shadow(vm, backing, offset, size)
+    assert (at, shadow.backing, shadow.backing_offset) == (0, backing.id, offset)
+    return shadow, backing
+
+
+def swapped(vm, object_, pindex, fill):
+    """Page out a page: it is in swap and no longer resident."""
+    object_.type = ObjectType.SWAP
+    vm.pager.swap[object_.id, pindex] = fill.to_bytes(8, "little") * 512
+
+
+def first_words(vm, object_):
+    return {pindex: int(vm.ram.words[m, 0]) for pindex, m in sorted(object_.resident.items())}
+
+
+def test_objects_have_ids_that_count_up(vm):
+    a, b = anonymous(vm, 4), vm_object_allocate(vm, ObjectType.VNODE, 9, file=3)
+    assert (a.id, b.id, b.file, a.ref_count) == (1, 2, 3, 1)
+    assert (a.flags, b.flags) == (OBJ_ONEMAPPING, 0)
+    vm_object_deallocate(vm, a)
+    assert anonymous(vm, 1).id == 3
+    assert len(vm.objects) == 2
+
+
+def test_the_last_reference_frees_pages_and_swap(vm):
+    object_ = anonymous(vm, 4)
+    resident(vm, object_, 0, vpn=5)
+    wired = resident(vm, object_, 1)
+    vm_page_wire(vm, wired)
+    swapped(vm, object_, 2, 7)
+    vm.pages.oflags[resident(vm, object_, 3, dirty=False)] |= VPO_SWAPBLK
+    vm_page_cache(vm, object_.resident[3])
+    vm_object_reference(vm, object_)
+    vm_object_deallocate(vm, object_)
+    assert object_.id in vm.objects
+    vm_object_deallocate(vm, object_)
+    assert object_.id not in vm.objects
+    assert (vm.cnt.v_free_count, vm.cnt.v_pfree, vm.cnt.v_cache_count) == (1023, 1, 0)
+    assert (vm.pages.object[wired], vm.pages.wire_count[wired]) == (0, 1)
+    assert vm.dealloced == [object_.id]
+    vm_pager_flush(vm)
+    assert vm.pager.swap == {}
+    assert sound(vm) is True
+
+
+def test_a_file_keeps_its_pages_without_references(vm):
+    file = vm_object_allocate(vm, ObjectType.VNODE, 4, file=1)
+    resident(vm, file, 0, dirty=False)
+    vm_object_deallocate(vm, file)
+    assert (file.ref_count, len(file.resident)) == (0, 1)
+    assert vm.objects.referenced[file.id] == 0
+    vm_object_reference(vm, file)
+    assert vm.objects.referenced[file.id] == 1
+    assert sound(vm) is True
+
+
+def test_too_many_deallocations_panic(vm):
+    file = vm_object_allocate(vm, ObjectType.VNODE, 4, file=1)
+    vm_object_deallocate(vm, file)
+    with pytest.raises(KernelPanic, match="deallocated too many times"):
+        vm_object_deallocate(vm, file)
+
+
+def test_an_object_that_is_being_written_ends_with_the_write(vm):
+    object_ = anonymous(vm, 4)
+    busy, idle = resident(vm, object_, 0), resident(vm, object_, 1)
+    vm_page_deactivate(vm, busy)
+    vm.vm_pageout_deficit = 1100
+    pageout_scan(vm, 2)
+    assert object_.paging_in_progress == 1
+    vm_object_deallocate(vm, object_)
+    assert list(object_.resident) == [0]
+    assert vm.pages.object[idle] == 0
+    vm_pager_flush(vm)
+    assert vm.pager.swap
+    end_writes(vm)
+    assert object_.id not in vm.objects
+    vm_pager_flush(vm)
+    assert vm.pager.swap == {}
+    assert vm.cnt.v_free_count + vm.cnt.v_cache_count == 1024
+    assert sound(vm) is True
+
+
+def test_pip_is_balanced(vm):
+    object_ = anonymous(vm, 4)
+    vm_object_pip_add(vm, object_, 2)
+    vm_object_pip_wakeup(vm, object_, 2)
+    with pytest.raises(KernelPanic, match="underflow"):
+        vm_object_pip_wakeup(vm, object_)
+
+
+def test_removing_a_range(vm):
+    object_ = anonymous(vm, 100)
+    for i in (0, 1, 2, 50, 99):
+        resident(vm, object_, i, vpn=i)
+    swapped(vm, object_, 60, 1)
+    swapped(vm, object_, 3, 1)
+    vm_page_wire(vm, object_.resident[50])
+    vm_object_page_remove(vm, object_, 1, 99)
+    assert sorted(object_.resident) == [0, 50, 99]
+    wired = object_.resident[50]
+    assert (vm.pages.valid[wired], vm.pages.dirty[wired]) == (0, 0)
+    assert not pmap_page_is_mapped(vm, wired)
+    assert vm.mmu.resident(SPACE) == 2
+    vm_pager_flush(vm)
+    assert vm.pager.swap == {}
+    vm_object_page_remove(vm, object_, 0, 1)
+    assert sorted(object_.resident) == [50, 99]
+    assert sound(vm) is True
+
+
+def test_a_removed_page_that_is_being_written_goes_with_its_block_when_the_write_ends(vm):
+    object_ = anonymous(vm, 8)
+    for i in range(4):
+        vm_page_deactivate(vm, resident(vm, object_, i, vpn=i))
+    vm.vm_pageout_deficit = 1100
+    pageout_scan(vm, 2)
+    vm_object_page_remove(vm, object_, 1, 3)
+    assert sorted(object_.resident) == [0, 1, 2, 3]
+    assert vm.pages.flags[object_.resident[1]] & PG_DOOMED
+    vm_pager_flush(vm)
+    assert sorted(vm.pager.swap) == [(object_.id, i) for i in range(4)]
+    end_writes(vm)
+    vm_pager_flush(vm)
+    assert sorted(object_.resident) == [0, 3]
+    assert sorted(vm.pager.swap) == [(object_.id, 0), (object_.id, 3)]
+    assert sound(vm) is True
+
+
+def test_a_source_without_other_references_needs_no_shadow(vm):
+    object_ = anonymous(vm, 4)
+    assert vm_object_shadow(vm, object_, 1, 2) == (object_, 1)
+    file = vm_object_allocate(vm, ObjectType.VNODE, 4, file=1)
+    shadow, offset = vm_object_shadow(vm, file, 1, 2)
+    assert (shadow.backing, shadow.backing_offset, offset, shadow.size) == (file.id, 1, 0, 2)
+    assert (file.shadow_count, list(file.shadows)) == (1, [shadow.id])
+
+
+def test_the_last_shadow_takes_over_what_it_lacks(vm):
+    shadow, backing = shadowed(vm, size=4, offset=2)
+    for i in range(7):
+        backing.size = 7
+        resident(vm, backing, i, fill=100 + i, vpn=i)
+    resident(vm, shadow, 1, fill=500)
+    vm_object_deallocate(vm, backing)
+    assert backing.id not in vm.objects
+    assert first_words(vm, shadow) == {0: 102, 1: 500, 2: 104, 3: 105}
+    assert (shadow.backing, shadow.ref_count, vm.objects.collapses) == (0, 1, 1)
+    assert all(vm.pages.dirty[m] == 0xFF for m in shadow.resident.values())
+    assert vm.cnt.v_free_count == 1020
+    assert sound(vm) is True
+
+
+def test_collapse_moves_swap_blocks_and_keeps_the_newer_page(vm):
+    shadow, backing = shadowed(vm, size=6)
+    swapped(vm, backing, 0, 10)
+    swapped(vm, backing, 1, 11)
+    swapped(vm, shadow, 1, 21)
+    swapped(vm, shadow, 2, 22)
+    resident(vm, backing, 2, fill=12)
+    kept = resident(vm, backing, 3, fill=13, dirty=False)
+    vm.pages.oflags[kept] |= VPO_SWAPBLK
+    swapped(vm, backing, 3, 13)
+    vm_object_deallocate(vm, backing)
+    vm_pager_flush(vm)
+    assert shadow.type == ObjectType.SWAP
+    assert first_words(vm, shadow) == {3: 13}
+    assert not vm.pages.oflags[kept] & VPO_SWAPBLK
+    swap = {key: int.from_bytes(page[:8], "little") for key, page in vm.pager.swap.items()}
+    assert swap == {(shadow.id, 0): 10, (shadow.id, 1): 21, (shadow.id, 2): 22}
+    assert sound(vm) is True
+
+
+def test_collapse_waits_for_paging_and_busy_pages(vm):
+    shadow, backing = shadowed(vm)
+    m = resident(vm, backing, 0)
+    vm_object_pip_add(vm, backing)
+    vm_object_deallocate(vm, backing)
+    assert shadow.backing == backing.id
+    vm_object_pip_wakeup(vm, backing)
+    vm_page_xbusy(vm, m)
+    vm_object_collapse(vm, shadow)
+    assert shadow.backing == backing.id
+    vm.pages.busy_lock[m] = 1
+    vm_object_collapse(vm, shadow)
+    assert (shadow.backing, shadow.resident) == (0, {0: m})
+    assert sound(vm) is True
+
+
+def test_collapse_goes_on_down_the_chain(vm):
+    middle, bottom = shadowed(vm, size=4, offset=1)
+    vm_object_reference(vm, middle)
+    top, _ = vm_object_shadow(vm, middle, 1, 2)
+    resident(vm, bottom, 2, fill=2)
+    resident(vm, middle, 2, fill=30)
+    vm_object_deallocate(vm, middle)
+    assert (top.backing, top.backing_offset) == (bottom.id, 2)
+    assert list(bottom.shadows) == [top.id]
+    vm_object_deallocate(vm, bottom)
+    assert first_words(vm, top) == {0: 2, 1: 30}
+    assert (vm.objects.collapses, len(vm.objects), top.backing) == (2, 1, 0)
+    assert sound(vm) is True
+
+
+def test_a_hidden_backing_object_is_bypassed(vm):
+    shadow, backing = shadowed(vm, size=2)
+    resident(vm, backing, 0)
+    vm_object_collapse(vm, shadow)
+    assert shadow.backing == backing.id
+    resident(vm, shadow, 0)
+    vm_object_collapse(vm, shadow)
+    assert (shadow.backing, backing.ref_count, backing.shadow_count) == (0, 1, 0)
+    assert vm.objects.bypasses == 1
+    assert sound(vm) is True
+
+
+def test_terminating_a_shadow_drops_its_reference_on_the_backing_object(vm):
+    shadow, backing = shadowed(vm)
+    vm_object_deallocate(vm, shadow)
+    assert (backing.ref_count, backing.shadow_count, backing.shadows) == (1, 0, {})
+    assert backing.flags & OBJ_ONEMAPPING
+
+
+def test_coalesce(vm):
+    object_ = anonymous(vm, 4)
+    stale = resident(vm, object_, 3)
+    assert vm_object_coalesce(vm, object_, 3, 5)
+    assert (object_.size, object_.resident) == (8, {})
+    assert vm.pages.object[stale] == 0
+    vm_object_reference(vm, object_)
+    assert not vm_object_coalesce(vm, object_, 5, 5)
+    assert vm_object_coalesce(vm, object_, 8, 1)
+    resident(vm, object_, 0)
+    shadow, _ = vm_object_shadow(vm, object_, 0, 4)
+    assert not vm_object_coalesce(vm, shadow, 4, 1)
+    assert not vm_object_coalesce(vm, vm_object_allocate(vm, ObjectType.VNODE, 4, file=1), 4, 1)
