@@ -45,12 +45,8 @@ def compose_local(caller: Context, board: CounterBoard, allow_inject: bool) -> L
         name: Context(name, inject_permitted=allow_inject) for name in ("pager", "physmem", "kstack", "scheduler")
     }
     pager = PagerCore(contexts["pager"])
-    physmem = PhysmemCore(
-        contexts["physmem"], local(PagerPort, pager, contexts["pager"], contexts["physmem"], board)
-    )
-    kstack = KstackCore(
-        contexts["kstack"], local(PhysmemPort, physmem, contexts["physmem"], contexts["kstack"], board)
-    )
+    physmem = PhysmemCore(contexts["physmem"], local(PagerPort, pager, contexts["pager"], contexts["physmem"], board))
+    kstack = KstackCore(contexts["kstack"], local(PhysmemPort, physmem, contexts["physmem"], contexts["kstack"], board))
     scheduler = SchedulerCore(
         contexts["scheduler"],
         local(PhysmemPort, physmem, contexts["physmem"], contexts["scheduler"], board),

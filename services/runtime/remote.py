@@ -26,6 +26,9 @@ MESSAGE_BYTES_MAX = 64 << 20
 DEADLINE_S = 120.0
 """Longest time that one call may take; booting 16 GiB takes 5 s, compiling on the first run ever a minute."""
 
+KEEPALIVE_MS = 10_000
+"""Interval at which a caller asks during a call whether a service on another host is still there."""
+
 
 class FreshReader(Protocol):
     """A board that can tell how new its values are."""
@@ -62,7 +65,7 @@ def open_channel(address: str, keepalive: bool = False) -> grpc.Channel:
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if keepalive:
-        options += [("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000)]
+        options += [("grpc.keepalive_time_ms", KEEPALIVE_MS), ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2)]
     return grpc.insecure_channel(address, options)
 
 

@@ -26,7 +26,7 @@ from services.runtime.context import Context
 from services.runtime.counters import CounterBoard, MemoryBoard
 from services.runtime.node import NodeServicer, board_state
 from services.runtime.redis_board import RedisBoard
-from services.runtime.remote import MESSAGE_BYTES_MAX, Caller, connect, open_channel
+from services.runtime.remote import KEEPALIVE_MS, MESSAGE_BYTES_MAX, Caller, connect, open_channel
 from services.runtime.rpc import grpc_of, messages_of, service_of
 from services.runtime.servicer import Node, PortServicer
 
@@ -116,6 +116,7 @@ class _Server:
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
                 ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
                 ("grpc.enable_channelz", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
             ],
             maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,
         )
