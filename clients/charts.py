@@ -117,15 +117,16 @@ class Chart:
         return edges
 
     def _layers(self, x: Scale, y: Scale) -> list[str]:
-        below, parts = [0.0] * len(self.xs), []
+        """Areas if stacked, and lines; lower lines are drawn over upper ones, which an empty layer leaves there."""
+        below, areas, lines = [0.0] * len(self.xs), [], []
         for series, top in zip(self.series, self._tops(), strict=True):
             edge = _path(self._points(top, x, y))
             if self.stacked:
                 back = _path(list(reversed(self._points(below, x, y)))).replace("M", "L", 1)
-                parts.append(f'<path class="layer f-{series.color}" d="{edge}{back}Z"/>')
+                areas.append(f'<path class="layer f-{series.color}" d="{edge}{back}Z"/>')
                 below = top
-            parts.append(f'<path class="line c-{series.color}" d="{edge}"/>')
-        return parts
+            lines.append(f'<path class="line c-{series.color}" d="{edge}"/>')
+        return areas + lines[::-1]
 
     def _points(self, values: Sequence[float], x: Scale, y: Scale) -> list[tuple[float, float]]:
         points: list[tuple[float, float]] = []

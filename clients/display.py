@@ -71,8 +71,8 @@ def progress_line(progress: Progress) -> str:
     sample = progress.sample
     return (
         f"{duration(progress.now_us):>9} virtual  {progress.references:>12,} references  "
-        f"{short(round(rate(progress)))}/s  free {sample.free:,} pages  {sample.in_memory} processes in memory, "
-        f"{sample.swapped} swapped  faults {sample.minor:,} minor, {sample.major:,} major"
+        f"{short(round(rate(progress)))}/s  free {sample.free + sample.cached:,} pages  "
+        f"{sample.in_memory} processes in memory, {sample.swapped} swapped  faults {sample.minor:,} minor, {sample.major:,} major"
     )
 
 
@@ -86,8 +86,8 @@ def progress_view(title: str, progress: Progress) -> Table:
     table.add_row("references", f"{progress.references:,} ({short(round(rate(progress)))}/s)")
     table.add_row(
         "pages",
-        f"{sample.free:,} free, {sample.inactive:,} inactive, {sample.active:,} active, {sample.wired:,} wired; "
-        f"{sample.swap_used:,} in swap",
+        f"{sample.free + sample.cached:,} free or cached, {sample.inactive:,} inactive, {sample.active:,} active, "
+        f"{sample.wired:,} wired; {sample.swap_used:,} in swap",
     )
     table.add_row("processes", f"{sample.in_memory} in memory, {sample.swapped} swapped out")
     table.add_row("faults", f"{sample.minor:,} minor, {sample.major:,} major")
@@ -145,6 +145,8 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return figures
 
 
+P_SYSTEM = 0x200
+"""Flag of the kernel's own processes (proc.h)."""
 _LATENCIES = {
     "wakeup_resident": "wakeup, in memory",
     "wakeup_swapped": "wakeup, swapped",
@@ -167,7 +169,7 @@ def _differ(report: Mapping[str, Any]) -> str:
 
 
 def _ends(report: Mapping[str, Any]) -> str:
-    rows = report["processes"]
+    rows = [row for row in report["processes"] if not row["flags"] & P_SYSTEM]
     bad = [row for row in rows if row["end_us"] >= 0 and row["status"]]
     living = sum(row["end_us"] < 0 for row in rows)
     words = [f"{len(rows) - living} of {len(rows)} ended"]

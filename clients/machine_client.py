@@ -236,6 +236,7 @@ def read_progress(message: pb.Progress) -> Progress:
         sample=Sample(
             t_us=message.now_us,
             free=message.free_pages,
+            cached=message.cached_pages,
             active=message.active_pages,
             inactive=message.inactive_pages,
             wired=message.wired_pages,

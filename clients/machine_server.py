@@ -323,6 +323,7 @@ def progress_message(progress: Progress | None, state: StateValue) -> pb.Progres
         dispatches=progress.dispatches,
         rpcs=progress.rpcs,
         free_pages=sample.free,
+        cached_pages=sample.cached,
         active_pages=sample.active,
         inactive_pages=sample.inactive,
         wired_pages=sample.wired,

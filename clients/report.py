@@ -15,7 +15,13 @@ from clients.orchestrator import Orchestrator
 from services.ports.scheduler import ProcessRow, SchedulerStats
 
 _METER = "vm.stats.vm."
-_QUEUES = {"free": "v_free_count", "active": "v_active_count", "inactive": "v_inactive_count", "wired": "v_wire_count"}
+_QUEUES = {
+    "free": "v_free_count",
+    "cached": "v_cache_count",
+    "active": "v_active_count",
+    "inactive": "v_inactive_count",
+    "wired": "v_wire_count",
+}
 _SAMPLED = [_METER + name for name in (*_QUEUES.values(), "v_vm_faults", "v_io_faults")]
 SERIES = ("t_us", *_QUEUES, "swap_used", "in_memory", "swapped")
 """Series that are sampled during a run."""
@@ -46,6 +52,8 @@ class Sample:
     """Virtual time, in microseconds."""
     free: int = 0
     """Free pages."""
+    cached: int = 0
+    """Cached pages: as good as free, and counted with them against the thresholds."""
     active: int = 0
     """Pages on the active queue."""
     inactive: int = 0
@@ -232,7 +240,7 @@ def _quantiles(samples: bytes) -> dict[str, int]:
 
 def _process(row: ProcessRow) -> dict[str, Any]:
     names = (
-        "pid", "ppid", "name", "minor_faults", "major_faults", "swaps",
+        "pid", "ppid", "name", "flags", "minor_faults", "major_faults", "swaps",
         "cpu_us", "sleep_us", "start_us", "end_us", "status",
     )  # fmt: skip
     return {name: getattr(row, name) for name in names}

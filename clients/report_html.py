@@ -87,11 +87,12 @@ def _plots(report: Report) -> list[str]:
     samples, counters = report["samples"], report["counters"]
     xs = samples["t_us"]
     total = counters.get("vm.stats.vm.v_page_count", 0)
-    queues = tuple(Series(label, label, samples[label]) for label in ("free", "inactive", "active", "wired"))
+    queues = tuple(Series(label, label, samples[label]) for label in ("free", "cached", "inactive", "active", "wired"))
     rules = tuple(Rule(label, counters[name]) for label, name in _THRESHOLDS if counters.get(name))
-    lowest = max((rule.value for rule in rules), default=0) * 3
+    spare = [free + cached for free, cached in zip(samples["free"], samples["cached"], strict=True)]
+    highest = max(max((rule.value for rule in rules), default=0) * 3, min(spare, default=0) * 1.3)
     memory = Chart("memory", xs, queues, stacked=True, y_max=total)
-    free = Chart("free", xs, queues[:1], rules, y_max=lowest)
+    free = Chart("free", xs, (Series("free and cached", "free", spare),), rules, y_max=highest)
     processes = Chart(
         "processes",
         xs,
@@ -109,7 +110,7 @@ def _plots(report: Report) -> list[str]:
     mib = f"{total * _PAGE / 2**20:,.0f} MiB" if total else ""
     return [
         _card("Physical memory", f"pages by queue, {total:,} in all ({mib})", memory.legend() + memory.svg()),
-        _card("Free pages and thresholds", "the page daemon starts and stops by these", free.svg()),
+        _card("Free and cached pages", "against the thresholds by which the page daemon works", free.svg()),
         _card("Processes", "living, in memory and swapped out", processes.legend() + processes.svg()),
         _card("Swap space", "pages in use", swap.svg()),
         _card("Latencies", "median ●, 99th percentile and maximum of virtual time", spread_chart(latencies)),

@@ -15,7 +15,7 @@ from clients.workload import Workload
 from services.ports.scheduler import DispatchKind
 from services.runtime.errors import KernelPanic
 
-SAMPLE_INTERVAL_S = 0.01
+SAMPLE_INTERVAL_S = 0.002
 """Shortest wall time between two samples."""
 SAMPLE_SHARE = 20
 """Between two samples passes at least so many times what one costs: sampling takes at most a twentieth of a run."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # heavy: only the command itself pays for them
     from clients.system import System
     from clients.workload import Workload
 
+_TABLE_WIDTH = 120
+"""Width of the table where the output is not a terminal."""
 _EXITS = {
     "complete": Exit.OK,
     "paused": Exit.INTERRUPTED,
@@ -189,7 +191,9 @@ def _show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
     if as_json:
         print(json.dumps(result))
     elif not quiet:
-        Console(highlight=False).print(summary(result))
+        console = Console(highlight=False)
+        console.width = max(console.width, _TABLE_WIDTH) if not console.is_terminal else console.width
+        console.print(summary(result))
 
 
 def _exit_code(result: Mapping[str, Any]) -> int:

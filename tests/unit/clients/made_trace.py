@@ -23,10 +23,11 @@ from clients.trace import (
 )
 
 TEXT, DATA, STACK = 0x400, 0x10000, 0x7FFFF000
-PAGES = 400
+PAGES = 1060
+"""More than fit into the made machine's 1,024 pages of RAM."""
 
 
-def make_trace(path: Path, rounds: int = 4, sleep_us: int = 20_000) -> Path:
+def make_trace(path: Path, rounds: int = 2, sleep_us: int = 2_000) -> Path:
     """A process that reads and writes PAGES pages again and again, and sleeps between."""
     runs, ops = [], []
     for number in range(rounds):
@@ -48,7 +49,7 @@ def make_trace(path: Path, rounds: int = 4, sleep_us: int = 20_000) -> Path:
     return path
 
 
-def make_workload(directory: Path, rounds: int = 4, count: int = 3, ram: str = "4 MiB", extra: str = "") -> Path:
+def make_workload(directory: Path, rounds: int = 2, count: int = 2, ram: str = "4 MiB", extra: str = "") -> Path:
     """A workload of `count` such processes in too little memory."""
     make_trace(directory / "made.vmtrace", rounds)
     path = directory / "made.toml"

@@ -44,6 +44,7 @@ def sample_report() -> dict[str, Any]:
             {
                 "pid": 20 + i,
                 "ppid": 1,
+                "flags": 0x4000000,
                 "name": ("sort", "python3", "sh", "seq")[i % 4],
                 "minor_faults": 500 + 31 * i,
                 "major_faults": 7 * i,
@@ -75,7 +76,8 @@ def sample_report() -> dict[str, Any]:
         "counters_differ": {},
         "samples": {
             "t_us": times,
-            "free": free,
+            "free": [n - n // 5 for n in free],
+            "cached": [n // 5 for n in free],
             "active": active,
             "inactive": inactive,
             "wired": wired,

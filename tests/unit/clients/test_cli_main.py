@@ -92,7 +92,7 @@ def test_down_without_a_system_is_fine(capsys):
 def test_trace_info_describes_a_trace(capsys, tmp_path):
     path = make_trace(tmp_path / "made.vmtrace")
     assert main(["trace", "info", str(path)]) == Exit.OK
-    assert "78,400 references" in complaint_free(capsys)
+    assert "103,880 in 4,240 run records" in complaint_free(capsys)
     assert main(["trace", "info", str(path), "--json"]) == Exit.OK
     assert json.loads(capsys.readouterr().out)["tasks"][0]["name"] == "made"
 

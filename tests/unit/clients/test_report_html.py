@@ -91,7 +91,7 @@ def test_run_without_samples_still_makes_a_page():
 def test_stacked_layers_sum_up_to_the_top():
     chart = Chart("m", [0, 10], [Series("a", "free", [1, 2]), Series("b", "active", [3, 2])], stacked=True, y_max=4)
     edges = re.findall(r'class="line c-\w+" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', chart.svg())
-    lower, upper = ([float(n) for n in edge] for edge in edges)
+    upper, lower = ([float(n) for n in edge] for edge in edges)
     assert upper[1] == upper[3] == 10.0, "1 + 3 and 2 + 2 both reach the top of the axis"
     assert lower[1] > lower[3] > upper[3]
 

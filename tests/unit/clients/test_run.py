@@ -42,12 +42,12 @@ def test_a_run_ends_with_a_report_that_adds_up(system, made):
     assert ending is Ending.COMPLETE
     assert report["complete"]
     assert report["end"] == "complete"
-    assert report["references"] == 3 * 4 * PAGES * 49
+    assert report["references"] == 2 * 2 * PAGES * 49
     assert report["integrity"]["mismatches"] == 0
-    assert report["integrity"]["pages_checked"] >= 3 * PAGES
+    assert report["integrity"]["pages_checked"] >= 2 * PAGES
     assert report["counters_agree"]
-    assert report["pageouts"] > 0, "the memory is too small for three of them"
-    assert len(report["processes"]) >= 3
+    assert report["pageouts"] > 0, "the memory is too small for one of them"
+    assert len(report["processes"]) >= 2
     assert {len(report["samples"][name]) for name in SERIES} == {len(report["samples"]["t_us"])}
     assert report["samples"]["t_us"][-1] == report["virtual_seconds"] * 1e6
     json.dumps(report)
