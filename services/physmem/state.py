@@ -316,6 +316,7 @@ def publish(vm: Vm) -> None:
     counters, cnt = vm.ctx.counters, vm.cnt
     for name in _METER:
         counters[name[1]] = getattr(cnt, name[0]) & 0xFFFFFFFF
+    counters["vm.v_free_severe"] = cnt.v_free_severe
     counters["vm.stats.object.collapses"] = vm.objects.collapses
     counters["vm.stats.object.bypasses"] = vm.objects.bypasses
 
