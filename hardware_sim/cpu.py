@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -81,8 +81,8 @@ class Pcb:
 
     def pack(self) -> bytes:
         """The registers as bytes."""
-        words = [_MAGIC | PCB_VERSION, *(value & _MASK for value in astuple(self))]
-        words += [0] * (15 - len(words))
+        words = [_MAGIC | PCB_VERSION, self.tid, self.pid, self.cookie, self.references, self.cpu_us]
+        words += [self.phase, self.switches, self.nswap, self.td_kstack, 0, 0, 0, 0, 0]
         return self.LAYOUT.pack(*words, sum(words) & _MASK)
 
     @classmethod

@@ -82,7 +82,7 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
         on_cpu(k, td)
         p = s.allproc[td.td_pid]
         if td.td_frame is None:
-            if not p.p_sig:
+            if not p.p_sig or td.td_fault_us >= 0:  # a fault that reads a page is completed before the signal is seen
                 return _user(k, td, p)
             td.td_frame = ExitFrame(-p.p_sig)
         if _FRAMES[type(td.td_frame)](k, td, td.td_frame) and not isinstance(td.td_frame, _FOR_EVER):
@@ -131,6 +131,8 @@ def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
     td.td_priority = td.td_user_pri
     due = _next_due(k)
     budget = td.td_slice_us if due is None else min(td.td_slice_us, due - s.now_us)
+    if p.p_sig:
+        budget = 1
     s.user_ran_us = s.now_us
     s.dispatched = True
     notices, s.notices = s.notices, []

@@ -115,7 +115,7 @@ class SwapoutScan:
 
     def vm_thread_swapout(self, k: Kern, p: Proc) -> None:
         """Let the stacks of a process go with those of all others of this call; at once if answers are scripted."""
-        self._stacks += [ThreadPcb(td.td_tid, p.p_pid, save_pcb(td)) for td in p.p_threads]
+        self._stacks += [ThreadPcb(td.td_tid, p.p_pid, save_pcb(p, td)) for td in p.p_threads]
         if k.s.scripted:
             self.flush(k)
 
@@ -132,12 +132,12 @@ class SwapoutScan:
             k.ctx.event(Kind.SWAPOUT_SKIP, p.p_pid, found, wanted, outcome=why)
 
 
-def save_pcb(td: Thread) -> bytes:
+def save_pcb(p: Proc, td: Thread) -> bytes:
     """cpu_thread_swapout: the registers that go to the top of the stack."""
     td.td_pcb = Pcb(
         td.td_tid,
-        td.td_pid,
-        td.td_state,
+        p.p_pid,
+        p.p_cookie,
         td.td_references,
         td.td_runtime_us,
         td.td_phase,
@@ -337,7 +337,7 @@ def swapper(k: Kern, td: Thread, f: SwapperFrame) -> bool:
     """
     if f.faultin is None:
         if k.vm_page_count_min():
-            k.ctx.event(Kind.SWAPPER_WAIT, 0)
+            k.ctx.event(Kind.SWAPPER_WAIT, k.free_min())
             suspend(k, td, k.physmem.vm_wait())
             return False
         p = _select(k)

@@ -12,6 +12,7 @@ from services.scheduler.proc_flags import P_SYSTEM
 from services.scheduler.state import Proc, SchedState, Thread
 
 _METER = "vm.stats.vm."
+_FREE_MIN = "vm.stats.vm.v_free_min"
 
 
 @dataclass(slots=True)
@@ -87,11 +88,15 @@ class Kern:
 
     def vm_page_count_min(self) -> bool:
         """vm_page_count_min: v_free_min > v_free_count + v_cache_count."""
-        return bool(self.ctx.env.ask("vm_page_count_min", lambda: self._short_of("vm.v_free_min")))
+        return bool(self.ctx.env.ask("vm_page_count_min", lambda: self._short_of(_FREE_MIN)))
 
     def vm_page_count_severe(self) -> bool:
         """vm_page_count_severe: v_free_severe > v_free_count + v_cache_count."""
         return bool(self.ctx.env.ask("vm_page_count_severe", lambda: self._short_of("vm.v_free_severe")))
+
+    def free_min(self) -> int:
+        """vm.v_free_min."""
+        return self.ctx.read_counters("physmem", (_FREE_MIN,))[_FREE_MIN]
 
     def _short_of(self, threshold: str) -> bool:
         names = (threshold, _METER + "v_free_count", _METER + "v_cache_count")

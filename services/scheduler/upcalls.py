@@ -34,10 +34,9 @@ def absorb(k: Kern) -> None:
 
 
 def pagedaemon_wakeup(k: Kern) -> None:
-    """pagedaemon_wakeup: vm_pages_needed is set; wakes the daemon unless it was set before."""
-    if not k.s.vm_pages_needed:
-        k.s.vm_pages_needed = True
-        wakeup(k, PAGES_NEEDED_CHANNEL)
+    """pagedaemon_wakeup: vm_pages_needed was just set; wake the daemon."""
+    k.s.vm_pages_needed = True
+    wakeup(k, PAGES_NEEDED_CHANNEL)
 
 
 def vm_req_vmdaemon(k: Kern, request: int) -> None:

@@ -48,7 +48,7 @@ class FakePhysmem:
 
     ctx: Context
     counters: dict[str, int] = field(
-        default_factory=lambda: {V_FREE_COUNT: 1000, "vm.v_free_min": 100, "vm.v_free_severe": 50}
+        default_factory=lambda: {V_FREE_COUNT: 1000, "vm.stats.vm.v_free_min": 100, "vm.v_free_severe": 50}
     )
     refs: dict[int, int] = field(default_factory=dict)
     locked: set[int] = field(default_factory=set)

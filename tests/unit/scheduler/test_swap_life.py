@@ -168,11 +168,11 @@ def test_the_swapper_waits_for_memory_and_goes_on_when_it_is_freed():
     driver = asleep(seconds=5)
     pass_time(driver, 3)
     driver.m.core.swapout_procs(NORMAL)
-    driver.m.physmem.counters["vm.v_free_min"] = 5000
+    driver.m.physmem.counters["vm.stats.vm.v_free_min"] = 5000
     pass_time(driver, 4)
     assert driver.thread().td_flags & TDF_SWAPINREQ
     assert driver.m.core.k.s.threads[100000].td_wchan == "v_free_count"
-    driver.m.physmem.counters["vm.v_free_min"] = 100
+    driver.m.physmem.counters["vm.stats.vm.v_free_min"] = 100
     driver.m.physmem.free_memory(1000)
     driver.report(elapsed_us=10)
     assert driver.m.core.stats().swapins == 1
