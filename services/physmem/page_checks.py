@@ -69,6 +69,9 @@ def _check_classes(vm: Vm, fields: PageFields, free: NDArray[np.bool_]) -> Itera
             yield f"{name} is {counter}, {np.count_nonzero(mask)} pages are in the class"
     if (members > 1).any():
         yield f"page {int(np.argmax(members > 1))} is in more than one class (free, cached, queued, wired)"
+    lost = (members == 0) & (fields.object == 0) & (fields.hold_count == 0)
+    if lost.any():
+        yield f"page {int(np.argmax(lost))} is lost: not free, and nobody has it"
     used = fields.object[free].any() or fields.hold_count[free].any() or (fields.valid | fields.dirty)[free].any()
     if used:
         yield "a free page has an owner, a hold or contents"

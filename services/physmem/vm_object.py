@@ -108,7 +108,6 @@ def vm_object_terminate(vm: Vm, object_: VmObject) -> None:
     and the end of that work finishes the termination (vm_object_pip_wakeup).
     """
     object_.flags |= OBJ_DEAD
-    vm_page_cache_free(vm, object_)
     if object_.paging_in_progress:
         idle = [i for i in sorted(object_.resident) if not vm_page_busied(vm, object_.resident[i])]
         vm.cnt.v_pfree += _free_resident(vm, object_, idle)
@@ -132,6 +131,7 @@ def _free_resident(vm: Vm, object_: VmObject, pindexes: list[int]) -> int:
 
 def _terminate_finish(vm: Vm, object_: VmObject) -> None:
     """The object has no pages under way any more: it is gone."""
+    vm_page_cache_free(vm, object_)
     vm.cnt.v_pfree += _free_resident(vm, object_, sorted(object_.resident))
     if object_.type == ObjectType.SWAP:
         vm.dealloced.append(object_.id)

@@ -112,6 +112,18 @@ def test_an_object_that_is_being_written_ends_with_the_write(vm):
     assert sound(vm) is True
 
 
+def test_a_write_that_outlives_its_object_leaves_nothing_cached(vm):
+    object_ = anonymous(vm, 4)
+    vm_page_deactivate(vm, resident(vm, object_, 0))
+    vm.vm_pageout_deficit = 1100
+    pageout_scan(vm, 2)
+    vm_object_deallocate(vm, object_)
+    vm.cnt.v_free_severe = 2000
+    end_writes(vm)
+    assert (vm.cnt.v_tcached, vm.cnt.v_cache_count, vm.cnt.v_free_count) == (1, 0, 1024)
+    assert sound(vm) is True
+
+
 def test_pip_is_balanced(vm):
     object_ = anonymous(vm, 4)
     vm_object_pip_add(vm, object_, 2)

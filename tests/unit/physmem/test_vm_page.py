@@ -327,6 +327,7 @@ def test_an_orphan_is_unwired_to_no_queue():
     m = vm_page_alloc(vm, None, 0, VM_ALLOC_NOOBJ | VM_ALLOC_WIRED)
     vm_page_unwire(vm, m, PQ_ACTIVE)
     assert vm.pages.queue[m] == PQ_NONE
+    vm_page_free(vm, m)
     assert sound(vm) is True
 
 
