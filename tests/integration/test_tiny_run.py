@@ -88,8 +88,9 @@ def test_figures_add_up(reports):
     processes = report["processes"]
     assert sum(row["swaps"] for row in processes) == report["swapouts"]
     assert sum(row["major_faults"] for row in processes) == report["faults"]["major"]
-    assert all(row["end_us"] >= row["start_us"] for row in processes)
-    assert max(row["end_us"] for row in processes) <= report["virtual_seconds"] * 1e6
+    ended = [row for row in processes if row["end_us"] >= 0]
+    assert len(ended) >= 12
+    assert all(row["start_us"] <= row["end_us"] <= report["virtual_seconds"] * 1e6 for row in ended)
     assert sum(row["cpu_us"] for row in processes) <= report["virtual_seconds"] * 1e6
 
 
