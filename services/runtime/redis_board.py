@@ -21,7 +21,7 @@ from services.runtime.events import RECORD, EventLog
 
 MAXIMA = frozenset({"debug.max_kstack_used"})
 """Counters that are shared maxima: a publication raises them and never lowers them."""
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.5
 """Longest time that a round trip may hold up a call."""
 EVENTS_PER_CALL_MAX = 512
 """Events of one call that go to the stream, the newest; the others are in the recording alone."""

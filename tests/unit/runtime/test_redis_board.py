@@ -168,14 +168,14 @@ def test_a_server_may_come_and_go(tmp_path):
     begun = time.monotonic()
     for value in range(200):
         service.set(vm__kstacks=value)
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 2.0
     assert service.board.degraded
     assert service.shared() is None
     assert service.board.read_fresh("kstack", ["vm.kstacks"], 0, None) is None
     server = EmbeddedRedis.start(tmp_path)
     begun = time.monotonic()
     until(service.agrees)
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 2.0
     until(lambda: not service.board.degraded)
     service.set(vm__kstacks=1000)
     assert service.agrees()
