@@ -139,7 +139,7 @@ SYSCALLS: tuple[Syscall, ...] = (
     _row(46, "sendmsg", 2000, Action.WRITE, "sbwait", PSOCK, 1500),
     _row(47, "recvmsg", 1600, Action.READ, "sbwait", PSOCK, 1400),
     _row(53, "socketpair", 2500),
-    _row(56, "clone", 9000, Action.FORK, stack=1300, note="fork or, with CLONE_VM|CLONE_VFORK, vfork; a thread is not"),
+    _row(56, "clone", 9000, Action.FORK, stack=1300, note="fork or, with CLONE_VFORK, vfork; a new thread is not one"),
     _row(57, "fork", 9000, Action.FORK, stack=1300),
     _row(58, "vfork", 7000, Action.FORK, stack=1300),
     _row(59, "execve", 20000, Action.EXEC, stack=2600),

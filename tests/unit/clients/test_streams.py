@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from clients import streams, trace as fmt
+from clients import streams
+from clients import trace as fmt
 from clients.streams import Stream, references
 from clients.trace import File, Header, Image, Op, Region, TaskInfo, TaskTrace, Totals, Trace
 from services.ports.scheduler import TrapOp
