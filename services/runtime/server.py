@@ -260,7 +260,6 @@ def _set_up_logs(config: ServiceConfig) -> None:
         renderer = structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
