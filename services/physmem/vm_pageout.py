@@ -122,32 +122,35 @@ class _Scan:
 
 
 def _inactive_scan(vm: Vm, scan: _Scan, r: NDArray[np.int64]) -> None:
-    while True:
-        _inactive_until_done(vm, scan, r)
+    """Scan and write until the queue, the limit or the shortage ends; the queue's marker keeps the place meanwhile."""
+    pages, marker = vm.pages, vm.pages.marker(PQ_INACTIVE)
+    done = False
+    while not done:
+        done = _inactive_pages(vm, scan, r)
         failed = _flush_runs(vm, scan)
-        if not failed:
-            vm.pages.park(vm.pages.marker(PQ_INACTIVE))
-            return
         r[loops.SHORTAGE] += failed
         scan.maxlaunder += failed
         loops.load_counts(vm, r)
-        r[loops.NEXT] = vm.pages.qnext[vm.pages.marker(PQ_INACTIVE)]
+        r[loops.NEXT] = pages.qnext[marker]
+        done = done and not failed
+    pages.park(marker)
 
 
-def _inactive_until_done(vm: Vm, scan: _Scan, r: NDArray[np.int64]) -> None:
-    """Scan until the compiled loop has nothing more to do; the marker stays in the queue while writes are pending."""
+def _inactive_pages(vm: Vm, scan: _Scan, r: NDArray[np.int64]) -> bool:
+    """Scan up to the end, or up to where it matters whether the pending writes can be started; True at the end."""
     pages, marker = vm.pages, vm.pages.marker(PQ_INACTIVE)
-    while True:
+    while scan.maxlaunder > 0 or not scan.runs:
         escape = loops.inactive_scan(scan.pass_, scan.maxlaunder, r, pages.np, vm.mmu.state, vm.objects.referenced)
         loops.store_counts(vm, r)
         pages.unlink(marker)
         pages.link_before(int(r[loops.NEXT]), marker)
         if escape == Escape.DONE:
-            return
+            return True
         if _handle(vm, scan, Escape(escape), int(r[loops.PAGE])):
             r[loops.SHORTAGE] -= 1
         loops.load_counts(vm, r)
         r[loops.NEXT] = pages.qnext[marker]
+    return False
 
 
 def _handle(vm: Vm, scan: _Scan, escape: Escape, m: int) -> bool:

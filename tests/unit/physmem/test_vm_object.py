@@ -214,6 +214,17 @@ def test_collapse_moves_swap_blocks_and_keeps_the_newer_page(vm):
     assert sound(vm) is True
 
 
+def test_a_shadow_that_takes_over_swap_blocks_has_swap_metadata(vm):
+    shadow, backing = shadowed(vm)
+    swapped(vm, backing, 0, 10)
+    vm_object_deallocate(vm, backing)
+    assert shadow.type == ObjectType.SWAP
+    assert list(vm.pager.swap) == [(shadow.id, 0)]
+    vm_object_deallocate(vm, shadow)
+    vm_pager_flush(vm)
+    assert vm.pager.swap == {}
+
+
 def test_collapse_waits_for_paging_and_busy_pages(vm):
     shadow, backing = shadowed(vm)
     m = resident(vm, backing, 0)

@@ -321,6 +321,17 @@ def test_without_swap_space_pages_become_active_and_the_scan_goes_on(vm):
     assert sound(vm) is True
 
 
+def test_a_page_that_could_not_be_written_does_not_count_as_laundered(vm):
+    vm.tun.vm_max_launder, vm.pager.swap_pages = 1, 0
+    frames = inactive(vm, anonymous(vm, 100), range(0, 30, 10))
+    for m in frames:
+        vm.pages.flags[m] |= PG_WINATCFLS
+    short(vm, 3)
+    result = pageout_scan(vm, 1)
+    assert (result.laundered, result.page_shortage, result.scanned) == (0, 3, 6)
+    assert vm.pages.queued(PQ_ACTIVE) == frames
+
+
 def test_a_failed_write_leaves_the_page_dirty_and_active(vm):
     object_ = anonymous(vm, 4)
     (m,) = inactive(vm, object_, [0])
