@@ -39,18 +39,24 @@ class FakePager:
         self.ctx, self.swap_pages, self.latency_us = ctx, swap_pages, latency_us
         self.swap, self.files, self.reads, self.writes = {}, {}, {}, {}
         self.seen, self.calls, self.broken, self.last_io = set(), [], set(), 0
+        self.file_pages = {}
         self.max_read = 16
 
     def vnode_open(self, name, pages):
         self.calls.append("vnode_open")
-        return FileId(self.files.setdefault(name, len(self.files) + 1))
+        file = self.files.setdefault(name, len(self.files) + 1)
+        self.file_pages[file] = max(pages, self.file_pages.get(file, 0))
+        return FileId(file)
 
     def vm_pager_has_page(self, obj, kind, pindex):
         return HasPage(present=kind == ObjectKind.VNODE or (obj, pindex) in self.swap)
 
     def get_pages_start(self, obj, kind, file, pindex, behind, ahead, wired):
         self.calls.append("get_pages_start")
+        assert not (wired and behind), "a kernel stack is read from the wanted page on"
         if kind == ObjectKind.VNODE:
+            if pindex >= self.file_pages[file]:
+                return GetPagesStart(VmPager.BAD)
             first, count = max(pindex - behind, 0), min(behind, pindex) + 1 + ahead
             data = [(np.arange(512, dtype=np.uint64) + file * 1000003 + p * 7919) for p in range(first, first + count)]
             for page in data:
@@ -79,6 +85,7 @@ class FakePager:
 
     def put_pages_start(self, runs: list[PutRun], data, sync):
         self.calls.append("put_pages_start")
+        assert not sync, "only the page daemon writes"
         answers, at = [], 0
         for run in runs:
             full = len(self.swap) + run.count > self.swap_pages
