@@ -188,14 +188,14 @@ def test_panics_name_the_c_function_and_line():
     first, second, third = build(side, 4, 4, 4)
     for stack in (first, second):
         side.core.lose_page(stack.obj, 1)
-    with pytest.raises(KernelPanic, match="^vm_thread_dispose: kstack already missing\\?$") as panic:
+    with pytest.raises(KernelPanic, match=r"^vm_thread_dispose: kstack already missing\?$") as panic:
         side.core.stack_destroy([first])
     assert (panic.value.function, panic.value.line) == ("vm_thread_stack_dispose", 423)
-    with pytest.raises(KernelPanic, match="^vm_thread_swapout: kstack already missing\\?$"):
+    with pytest.raises(KernelPanic, match=r"^vm_thread_swapout: kstack already missing\?$"):
         side.core.stack_swapout([SwapStack(second, PCB, 9)])
     side.core.stack_swapout([SwapStack(third, PCB, 9)])
     side.core.lose_page(third.obj, 2)
-    with pytest.raises(KernelPanic, match="^vm_thread_swapin: cannot get kstack for proc: 9$"):
+    with pytest.raises(KernelPanic, match=r"^vm_thread_swapin: cannot get kstack for proc: 9$"):
         swap_in(side, [third])
 
 
@@ -205,7 +205,7 @@ def test_a_device_that_fails_panics_too():
     side.core.stack_swapout([SwapStack(stack, PCB, 42)])
     page_out(side)
     side.pager.broken.add((stack.obj, 0))
-    with pytest.raises(KernelPanic, match="^vm_thread_swapin: cannot get kstack for proc: 9$"):
+    with pytest.raises(KernelPanic, match=r"^vm_thread_swapin: cannot get kstack for proc: 9$"):
         swap_in(side, [stack])
 
 
