@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from services.physmem.machine import Machine, SfBufMapping
 from services.physmem.ops import ImgactOp
+from services.physmem.page_busy import (
+    vm_page_xunbusy,
+)
 from services.physmem.pmap import pmap_qenter, pmap_qremove
 from services.physmem.state import ObjectType, VmObject
 from services.physmem.vm_kern import kva_range
@@ -16,7 +19,6 @@ from services.physmem.vm_page import (
     vm_page_hold,
     vm_page_lookup,
     vm_page_unhold,
-    vm_page_xunbusy,
 )
 from services.physmem.vm_pager import get_pages_scripted, read_start, read_wait
 from services.ports.common import Suspension

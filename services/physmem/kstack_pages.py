@@ -6,6 +6,10 @@ from hardware_sim.cpu import Pcb
 from services.physmem.machine import KernelStack, Machine
 from services.physmem.ops import StackCreateOp, StackSwapinOp
 from services.physmem.page_array import PQ_INACTIVE
+from services.physmem.page_busy import (
+    vm_page_xbusied,
+    vm_page_xunbusy,
+)
 from services.physmem.pmap import pmap_qenter, pmap_qremove
 from services.physmem.state import ObjectType, VmObject
 from services.physmem.vm_kern import kva_alloc, kva_free
@@ -24,8 +28,6 @@ from services.physmem.vm_page import (
     vm_page_grab,
     vm_page_lookup,
     vm_page_unwire,
-    vm_page_xbusied,
-    vm_page_xunbusy,
 )
 from services.physmem.vm_pager import get_pages_scripted, read_start_wired, read_wait
 from services.ports.common import Suspension

@@ -31,6 +31,10 @@ class ObjectType(IntEnum):
     """Terminated."""
 
 
+PVM = 84
+PUSER = 120
+"""Sleep priorities of the kernel's waits for pages and of page faults."""
+
 OBJ_UNMANAGED = 0x2
 OBJ_DEAD = 0x8
 OBJ_ONEMAPPING = 0x2000

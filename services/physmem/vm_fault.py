@@ -18,6 +18,12 @@ from services.physmem.page_array import (
     PQ_INACTIVE,
     VPB_UNBUSIED,
 )
+from services.physmem.page_busy import (
+    vm_page_busied,
+    vm_page_busy_sleep,
+    vm_page_xbusy,
+    vm_page_xunbusy,
+)
 from services.physmem.pmap import pmap_enter, pmap_unwire, vpn_of
 from services.physmem.state import ObjectType, VmObject
 from services.physmem.vm_map import (
@@ -43,8 +49,6 @@ from services.physmem.vm_page import (
     VM_ALLOC_ZERO,
     vm_page_activate,
     vm_page_alloc,
-    vm_page_busied,
-    vm_page_busy_sleep,
     vm_page_count_severe,
     vm_page_deactivate,
     vm_page_dequeue,
@@ -53,8 +57,6 @@ from services.physmem.vm_page import (
     vm_page_rename,
     vm_page_unwire,
     vm_page_wire,
-    vm_page_xbusy,
-    vm_page_xunbusy,
     vm_pager_page_unswapped,
     vm_waitpfault,
 )

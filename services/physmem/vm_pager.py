@@ -5,6 +5,9 @@ from __future__ import annotations
 from services.physmem.machine import Machine
 from services.physmem.ops import PageRead
 from services.physmem.page_array import PG_DOOMED, PQ_NONE, VPO_SWAPBLK
+from services.physmem.page_busy import (
+    vm_page_xunbusy,
+)
 from services.physmem.pmap import pmap_remove_all
 from services.physmem.state import ObjectType, VmObject, vm_pager_flush
 from services.physmem.vm_object import vm_object_pip_add, vm_object_pip_wakeup
@@ -19,7 +22,6 @@ from services.physmem.vm_page import (
     vm_page_free,
     vm_page_insert,
     vm_page_remove,
-    vm_page_xunbusy,
 )
 from services.ports.common import Suspension
 from services.ports.pager import GetPagesStart, ObjectKind, PagesRead, VmPager

@@ -10,6 +10,16 @@ from services.physmem.page_array import (
     PQ_NONE,
     VPO_SWAPBLK,
 )
+from services.physmem.page_busy import (
+    vm_page_busied,
+    vm_page_busy_sleep,
+    vm_page_sbusied,
+    vm_page_sbusy,
+    vm_page_sunbusy,
+    vm_page_xbusied,
+    vm_page_xbusy,
+    vm_page_xunbusy,
+)
 from services.physmem.pmap import pmap_enter
 from services.physmem.state import ObjectType, publish
 from services.physmem.vm_object import vm_object_allocate
@@ -29,8 +39,6 @@ from services.physmem.vm_page import (
     VM_ALLOC_ZERO,
     vm_page_activate,
     vm_page_alloc,
-    vm_page_busied,
-    vm_page_busy_sleep,
     vm_page_cache,
     vm_page_cache_free,
     vm_page_count_min,
@@ -47,18 +55,12 @@ from services.physmem.vm_page import (
     vm_page_remove,
     vm_page_rename,
     vm_page_requeue,
-    vm_page_sbusied,
-    vm_page_sbusy,
-    vm_page_sunbusy,
     vm_page_test_dirty,
     vm_page_try_to_cache,
     vm_page_undirty,
     vm_page_unhold,
     vm_page_unwire,
     vm_page_wire,
-    vm_page_xbusied,
-    vm_page_xbusy,
-    vm_page_xunbusy,
     vm_pager_page_unswapped,
     vm_paging_needed,
     vm_paging_target,

@@ -8,6 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from page_side import anonymous, page_side, sound
 
 from services.physmem.page_array import PQ_ACTIVE, PQ_INACTIVE, PQ_NONE, VPO_SWAPBLK
+from services.physmem.page_busy import (
+    vm_page_xunbusy,
+)
 from services.physmem.state import ObjectType
 from services.physmem.vm_page import (
     VM_ALLOC_INTERRUPT,
@@ -26,7 +29,6 @@ from services.physmem.vm_page import (
     vm_page_unhold,
     vm_page_unwire,
     vm_page_wire,
-    vm_page_xunbusy,
 )
 from services.ports.common import Suspension
 
