@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from services.physmem.machine import Machine, SfBufMapping
 from services.physmem.ops import ImgactOp
-from services.physmem.page_busy import (
-    vm_page_xunbusy,
-)
+from services.physmem.page_busy import vm_page_xunbusy
 from services.physmem.pmap import pmap_qenter, pmap_qremove
 from services.physmem.state import ObjectType, VmObject
 from services.physmem.vm_kern import kva_range

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from services.physmem.machine import Machine
 from services.physmem.page_array import PQ_ACTIVE, PQ_INACTIVE
-from services.physmem.page_busy import (
-    vm_page_xbusied,
-)
+from services.physmem.page_busy import vm_page_xbusied
 from services.physmem.pmap import pmap_extract, vpn_of
 from services.physmem.state import ObjectType, VmObject
 from services.physmem.vm_map import VmMap, VmMapEntry

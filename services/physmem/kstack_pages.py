@@ -6,10 +6,7 @@ from hardware_sim.cpu import Pcb
 from services.physmem.machine import KernelStack, Machine
 from services.physmem.ops import StackCreateOp, StackSwapinOp
 from services.physmem.page_array import PQ_INACTIVE
-from services.physmem.page_busy import (
-    vm_page_xbusied,
-    vm_page_xunbusy,
-)
+from services.physmem.page_busy import vm_page_xbusied, vm_page_xunbusy
 from services.physmem.pmap import pmap_qenter, pmap_qremove
 from services.physmem.state import ObjectType, VmObject
 from services.physmem.vm_kern import kva_alloc, kva_free

@@ -7,17 +7,10 @@ from itertools import pairwise
 import numpy as np
 
 from services.physmem.page_array import PG_DOOMED, VPB_UNBUSIED, VPO_SWAPBLK
-from services.physmem.page_busy import (
-    vm_page_busied,
-)
+from services.physmem.page_busy import vm_page_busied
 from services.physmem.pmap import pmap_remove_all
 from services.physmem.state import OBJ_DEAD, OBJ_ONEMAPPING, ObjectType, Vm, VmObject, vm_pager_flush
-from services.physmem.vm_page import (
-    vm_page_cache_free,
-    vm_page_free,
-    vm_page_free_all,
-    vm_page_remove,
-)
+from services.physmem.vm_page import vm_page_cache_free, vm_page_free, vm_page_free_all, vm_page_remove
 from services.ports.pager import PageRange
 from services.runtime.errors import kassert
 

@@ -12,11 +12,7 @@ from hardware_sim.clock import US_PER_SECOND, c_div, c_int
 from hardware_sim.cpu import COSTS
 from services.physmem import page_loops as loops
 from services.physmem.page_array import PG_DOOMED, PQ_INACTIVE, VPO_SWAPBLK
-from services.physmem.page_busy import (
-    vm_page_busied,
-    vm_page_sbusy,
-    vm_page_sunbusy,
-)
+from services.physmem.page_busy import vm_page_busied, vm_page_sbusy, vm_page_sunbusy
 from services.physmem.page_loops import Escape
 from services.physmem.pmap import pmap_remove, pmap_remove_all, pmap_remove_write, pmap_resident_count
 from services.physmem.state import OBJ_DEAD, OBJ_UNMANAGED, ObjectType, PageWrite, Vm, VmObject, vm_pager_flush

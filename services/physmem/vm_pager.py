@@ -5,9 +5,7 @@ from __future__ import annotations
 from services.physmem.machine import Machine
 from services.physmem.ops import PageRead
 from services.physmem.page_array import PG_DOOMED, PQ_NONE, VPO_SWAPBLK
-from services.physmem.page_busy import (
-    vm_page_xunbusy,
-)
+from services.physmem.page_busy import vm_page_xunbusy
 from services.physmem.pmap import pmap_remove_all
 from services.physmem.state import ObjectType, VmObject, vm_pager_flush
 from services.physmem.vm_object import vm_object_pip_add, vm_object_pip_wakeup

@@ -3,18 +3,12 @@
 from fake_pager import FakePager
 
 from hardware_sim.arch import arch
-from services.physmem.page_busy import (
-    vm_page_xunbusy,
-)
+from services.physmem.page_busy import vm_page_xunbusy
 from services.physmem.page_checks import check_pages
 from services.physmem.pmap import pmap_enter, pmap_pinit
 from services.physmem.state import ObjectType, Vm
 from services.physmem.vm_object import vm_object_allocate
-from services.physmem.vm_page import (
-    VM_ALLOC_NORMAL,
-    vm_page_activate,
-    vm_page_alloc,
-)
+from services.physmem.vm_page import VM_ALLOC_NORMAL, vm_page_activate, vm_page_alloc
 from services.physmem.vm_pageout import finish_write
 from services.runtime.context import Context
 

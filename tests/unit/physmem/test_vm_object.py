@@ -2,9 +2,7 @@ import pytest
 from page_side import SPACE, anonymous, end_writes, page_side, resident, sound
 
 from services.physmem.page_array import PG_DOOMED, VPO_SWAPBLK
-from services.physmem.page_busy import (
-    vm_page_xbusy,
-)
+from services.physmem.page_busy import vm_page_xbusy
 from services.physmem.pmap import pmap_page_is_mapped
 from services.physmem.state import OBJ_ONEMAPPING, ObjectType, vm_pager_flush
 from services.physmem.vm_object import (
@@ -18,11 +16,7 @@ from services.physmem.vm_object import (
     vm_object_reference,
     vm_object_shadow,
 )
-from services.physmem.vm_page import (
-    vm_page_cache,
-    vm_page_deactivate,
-    vm_page_wire,
-)
+from services.physmem.vm_page import vm_page_cache, vm_page_deactivate, vm_page_wire
 from services.physmem.vm_pageout import pageout_scan
 from services.runtime.errors import KernelPanic
 

@@ -8,9 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from page_side import anonymous, page_side, sound
 
 from services.physmem.page_array import PQ_ACTIVE, PQ_INACTIVE, PQ_NONE, VPO_SWAPBLK
-from services.physmem.page_busy import (
-    vm_page_xunbusy,
-)
+from services.physmem.page_busy import vm_page_xunbusy
 from services.physmem.state import ObjectType
 from services.physmem.vm_page import (
     VM_ALLOC_INTERRUPT,

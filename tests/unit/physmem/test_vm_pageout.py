@@ -9,11 +9,7 @@ from services.physmem.page_array import (
     PQ_INACTIVE,
     VPO_SWAPBLK,
 )
-from services.physmem.page_busy import (
-    vm_page_busied,
-    vm_page_sbusied,
-    vm_page_xbusy,
-)
+from services.physmem.page_busy import vm_page_busied, vm_page_sbusied, vm_page_xbusy
 from services.physmem.pmap import pmap_enter, pmap_page_is_mapped, pmap_resident_count
 from services.physmem.state import ObjectType
 from services.physmem.vm_object import vm_object_allocate, vm_object_deallocate, vm_object_reference, vm_object_shadow
