@@ -69,6 +69,14 @@ class FakePhysmem:
     access_ok: bool = True
     sizes: dict[int, int] = field(default_factory=dict)
     no_vmspace: bool = False
+    sleepy: set[str] = field(default_factory=set)
+    """Methods that sleep once, for a page."""
+
+    def _sleeps(self, method: str) -> Suspension | None:
+        if method not in self.sleepy:
+            return None
+        self.sleepy.remove(method)
+        return self.start_io(f"page:{method}", 1000)
 
     def read_counters(self, service: str, names: Sequence[str]) -> dict[str, int]:
         assert service == "physmem"
@@ -88,13 +96,15 @@ class FakePhysmem:
         return Empty()
 
     def vmspace_alloc(self, min: int, max: int) -> SpaceId:
+        if self.no_vmspace:
+            return SpaceId(0, 12)
         self.last_vmspace += 1
         self.refs[self.last_vmspace] = 1
         return SpaceId(self.last_vmspace)
 
     def vmspace_fork(self, vmspace: int) -> SpaceId:
         assert self.refs[vmspace] > 0
-        return SpaceId(0, 12) if self.no_vmspace else self.vmspace_alloc(0, 0)
+        return self.vmspace_alloc(0, 0)
 
     def vmspace_ref(self, vmspace: int) -> SpaceInfo:
         self.refs[vmspace] += 1
@@ -110,6 +120,8 @@ class FakePhysmem:
         return SpaceInfos([SpaceInfo(v, self.refs[v], self.sizes.get(v, 1)) for v in vmspaces])
 
     def map_ops(self, vmspace: int, ops: list[Any], op: int) -> MapResults:
+        if (asleep := self._sleeps("map_ops")) is not None:
+            return MapResults(Status.SUSPENDED, asleep)
         self.calls.append(("map_ops", (vmspace, [(o.kind.name, o.start, o.size) for o in ops])))
         return MapResults(results=[self.map_result] * len(ops))
 
@@ -118,6 +130,8 @@ class FakePhysmem:
         return AccessChecks([self.access_ok] * len(checks))
 
     def vslock(self, vmspace: int, addr: int, len: int, op: int) -> Errno:
+        if (asleep := self._sleeps("vslock")) is not None:
+            return Errno(Status.SUSPENDED, asleep)
         self.calls.append(("vslock", (addr, len)))
         return Errno(error=0 if self.access_ok else 14)
 
@@ -185,12 +199,16 @@ class FakeKstack:
     calls: list[tuple[str, Any]] = field(default_factory=list)
     kva: int = 1 << 40
     no_kva: bool = False
+    short_of_memory: bool = False
+    """The first attempt to build a stack sleeps for memory."""
     read_us: int = 0
     """Time that a swap-in reads from the disk; 0: the pages are still there."""
     forget: bool = False
     """A swapped-in stack comes back with other contents."""
 
     def vm_thread_new(self, threads: list[Any], op: int) -> NewStacks:
+        if self.short_of_memory and op == 0:
+            return NewStacks(Status.SUSPENDED, self.physmem.start_io("v_free_count", 2000))
         self.calls.append(("vm_thread_new", [t.tid for t in threads]))
         made = []
         for thread in threads:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from driver import ACCEPT, EXIT, FAR_US, IMAGE, SECOND, SELECT, SYSINFO, Driver, booted, sleep
+from fakes import machine
 
 from services.ports.common import Outcome, Region, Stop, Upcalls
 from services.ports.physmem import KernReturn
 from services.ports.scheduler import DispatchKind, SpaceEvent, SpawnRequest, Trap, TrapOp
 from services.runtime.errors import Refused
 from services.runtime.events import Kind, unpack
+from services.scheduler.glue_swap import prele
 from services.scheduler.proc_flags import TDF_CANSWAP, TDF_INMEM, Prs
 
 
@@ -371,3 +373,76 @@ def test_a_new_process_is_in_memory_and_at_the_head_of_the_list():
     driver = booted((1, 0), (2, 0))
     assert list(reversed(driver.m.core.k.s.allproc))[:2] == [101, 100]
     assert driver.thread().td_flags == TDF_INMEM
+
+
+def test_a_fork_sleeps_for_the_memory_of_its_stack():
+    driver = booted()
+    driver.m.kstack.short_of_memory = True
+    before = driver.dispatch.now_us
+    driver.report(Trap(TrapOp.FORK, a=1, cookie=7))
+    assert driver.dispatch.now_us > before + 2000
+    assert driver.m.kstack.named("vm_thread_new")[-1] == [100101]
+    assert driver.proc(101).p_cookie == 7
+
+
+def test_an_exec_without_an_address_space_ends_the_program():
+    driver = booted()
+    driver.m.physmem.no_vmspace = True
+    assert driver.report(Trap(TrapOp.EXEC, name="other", regions=IMAGE)).kind is DispatchKind.FINISHED
+    assert driver.row().status == -6
+
+
+def test_an_image_without_files_needs_no_header():
+    driver = booted()
+    calls = len(driver.m.physmem.named("vm_imgact_map_page"))
+    driver.report(Trap(TrapOp.EXEC, name="anon", regions=[Region(0x600, 4, 3)]))
+    assert driver.row().name == "anon"
+    assert len(driver.m.physmem.named("vm_imgact_map_page")) == calls
+
+
+def test_the_header_is_in_the_file_of_the_programs_name():
+    driver = booted()
+    files = [Region(0x300, 1, 5, "ld.so", 0, 9), Region(0x400, 4, 1, "tool", 0, 10), Region(0x404, 4, 5, "tool", 4, 10)]
+    driver.report(Trap(TrapOp.EXEC, name="tool", regions=files))
+    driver.report(Trap(TrapOp.EXEC, name="script", regions=files))
+    assert [file for file, _ in driver.m.physmem.named("vm_imgact_map_page")[1:]] == ["tool", "ld.so"]
+
+
+@pytest.mark.parametrize(
+    ("method", "trap"),
+    [
+        ("map_ops", Trap(TrapOp.MUNMAP, 0x600, 1)),
+        ("map_ops", Trap(TrapOp.EXEC, name="other", regions=IMAGE)),
+        ("vslock", Trap(TrapOp.SYSCALL, SYSINFO, -1, 0x5000, 112)),
+    ],
+)
+def test_calls_that_sleep_below_are_resumed(method, trap):
+    driver = booted()
+    calls = len(driver.m.physmem.named(method))
+    driver.m.physmem.sleepy = {method}
+    before = driver.dispatch.now_us
+    assert driver.report(trap).pid == 100
+    assert driver.dispatch.now_us > before + 1000
+    assert len(driver.m.physmem.named(method)) == calls + 1
+
+
+def test_an_exit_waits_for_who_holds_the_process():
+    driver = booted()
+    driver.proc().p_lock = 1
+    driver.report(EXIT)
+    assert driver.dispatch.kind is DispatchKind.DEADLOCK
+    assert driver.row().wmesg == "exithold"
+    prele(driver.m.core.k, driver.proc())
+    assert driver.next().kind is DispatchKind.FINISHED
+
+
+def test_a_wait_status_with_a_signal_is_a_kill():
+    driver = booted()
+    driver.report(Trap(TrapOp.EXIT, a=15))
+    assert driver.row().status == -15
+
+
+def test_boot_refuses_nonsense():
+    for config in ({"hz": 0}, {"mips": 0}, {"page_size": -1}):
+        with pytest.raises(Refused, match=next(iter(config))):
+            machine(**config)

@@ -22,6 +22,7 @@ from services.scheduler.proc_flags import (
     Tds,
     pri_is_realtime,
 )
+from services.scheduler.runq import SLICE_US, sched_choose
 from services.scheduler.sleepq import (
     msleep,
     sched_sleep,
@@ -183,3 +184,17 @@ def test_time_asleep_is_counted_while_it_lasts(driver):
     driver.report(sleep(10 * SECOND), limit_us=driver.dispatch.now_us + SECOND)
     driver.report(elapsed_us=100_000)
     assert 90_000 < driver.row(100).sleep_us < 110_000 or 90_000 < driver.row(101).sleep_us < 110_000
+
+
+def test_a_slice_that_is_over_gives_way_to_an_equal_and_one_that_is_not_does_not(driver):
+    k = driver.m.core.k
+    first, second = driver.thread(driver.dispatch.pid), driver.thread(201 - driver.dispatch.pid)
+    for td in (first, second):
+        td.td_estcpu_us, td.td_priority = 0, 140
+    k.s.runq = [(140 // 4, 1, second.td_tid)]
+    assert sched_choose(k) is first
+    first.td_slice_us = 0
+    assert sched_choose(k) is second
+    assert first.td_slice_us == SLICE_US
+    first.td_state, k.s.runq = Tds.RUNQ, [(120 // 4, 1, first.td_tid)]
+    assert sched_choose(k) is first

@@ -321,3 +321,69 @@ def test_reports_after_the_end_are_refused():
     driver.report(EXIT)
     with pytest.raises(Refused):
         driver.m.core.report(driver.dispatch.tid, Outcome(), Trap(), Upcalls(), FAR_US)
+
+
+def vote_to_kill(driver, pid):
+    """The page daemon votes; process `pid` is the largest."""
+    driver.m.physmem.oom_vote = driver.m.physmem.needed = True
+    driver.m.physmem.sizes[driver.proc(pid).p_vmspace] = 50
+    driver.m.ctx.upcalls.pagedaemon_wanted = True
+    driver.report(stop=Stop.YIELD, elapsed_us=10)
+    driver.m.physmem.oom_vote = driver.m.physmem.needed = False
+
+
+def test_a_killed_process_that_is_swapped_out_comes_in_to_die():
+    driver = asleep()
+    pass_time(driver, 3)
+    driver.m.core.swapout_procs(NORMAL)
+    vote_to_kill(driver, 100)
+    driver.report(elapsed_us=1000)
+    assert driver.m.core.stats().swapins == 1
+    assert driver.row(100).status == -9
+
+
+def test_a_killed_process_completes_its_page_read_first():
+    driver = booted((1, 0), (2, 0))
+    driver.fault(50_000)
+    assert driver.dispatch.pid == 101
+    vote_to_kill(driver, 100)
+    driver.report(elapsed_us=driver.dispatch.budget_us)
+    assert (driver.dispatch.pid, driver.dispatch.resume_op, driver.dispatch.budget_us) == (100, 1, 1)
+    driver.report(elapsed_us=1)
+    assert driver.row(100).status == -9
+
+
+def test_the_killed_are_not_killed_again_and_init_never():
+    driver = booted((1, 0))
+    driver.fault(SECOND)
+    driver.m.physmem.oom_vote = driver.m.physmem.needed = True
+    driver.m.ctx.upcalls.pagedaemon_wanted = True
+    driver.report(stop=Stop.YIELD, elapsed_us=10, limit_us=driver.dispatch.now_us + 3 * SECOND)
+    assert [event.subject for event in events(driver, Kind.OOM_KILL)] == [100]
+
+
+def test_a_swapped_process_that_is_waited_for_is_brought_in_once():
+    driver = asleep(seconds=4)
+    pass_time(driver, 3)
+    driver.m.core.swapout_procs(NORMAL)
+    driver.m.kstack.read_us = 300_000
+    driver.m.core.faultin(100)
+    driver.report(elapsed_us=10)
+    pass_time(driver, 2)
+    assert driver.m.core.stats().swapins == 1
+    assert len(driver.m.kstack.named("vm_thread_swapin")) == 2
+    assert driver.proc().p_lock == 0
+
+
+def test_a_child_that_ends_brings_its_swapped_out_parent_in():
+    driver = booted()
+    driver.report(Trap(TrapOp.FORK, a=1, cookie=7))
+    driver.report(Trap(TrapOp.WAIT, a=7))
+    pass_time(driver, 3)
+    driver.m.core.swapout_procs(NORMAL)
+    assert driver.proc().p_flag & P_INMEM == 0
+    before = driver.dispatch.now_us
+    driver.report(EXIT)
+    assert driver.dispatch.pid == 100
+    assert driver.dispatch.now_us - before < SECOND // 10
+    assert len(events(driver, Kind.KICK_PROC0)) == 1
