@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from clients.health import ServiceState, service_state
 from clients.machine import Failure, Machine, StateValue, WrongState
 from clients.orchestrator import sysctl_set, sysctls
+from clients.redis_url import without_credentials
 from clients.report import take_sample
 from clients.run import Progress
 from clients.upload import UploadError, receive
@@ -335,12 +336,6 @@ def progress_message(progress: Progress | None, state: StateValue) -> pb.Progres
         minor_faults=sample.minor,
         major_faults=sample.major,
     )
-
-
-def without_credentials(url: str) -> str:
-    """A Redis URL without user and password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"
 
 
 def _abort(context: grpc.ServicerContext, abort: Abort) -> NoReturn:

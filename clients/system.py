@@ -22,6 +22,7 @@ from clients.exits import SystemFailed
 from clients.health import service_state, serving
 from clients.kernel import SERVICES, Kernel, connect_kernel, local_kernel
 from clients.numba_cache import is_compiled, numba_cache
+from clients.redis_url import check_redis
 from services.runtime.errors import ServiceLost
 
 UPSTREAMS: Mapping[str, tuple[str, ...]] = {
@@ -120,8 +121,11 @@ class System:
             poll: Called with the name of what is waited for; may raise to give up.
 
         Raises:
+            BadInput: No server answers at the URL of Redis.
             SystemFailed: A service ended or did not get ready in time.
         """
+        if config.redis:
+            check_redis(config.redis)
         with ExitStack() as stack:
             directory = _private_directory()
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
