@@ -11,13 +11,15 @@ from services.physmem.machine import Machine
 from services.physmem.page_array import PQ_ACTIVE, PQ_INACTIVE
 from services.physmem.page_busy import vm_page_xbusied
 from services.physmem.pmap import pmap_extract, vpn_of
-from services.physmem.state import ObjectType, VmObject
+from services.physmem.state import VmObject
 from services.physmem.vm_map import VmMap, VmMapEntry
 from services.physmem.vmspace import vmspace_resident_count
 from services.ports.physmem import ObjectPages, SpaceInfo, StackPages, Stamps, WiredRange
 
 _QUEUE_LETTERS = {PQ_INACTIVE: "I", PQ_ACTIVE: "A"}
 _WIRED_SHOWN_MAX = 9
+SWAP_META_PAGES = 32
+"""Pages of one block of the pager's swap metadata."""
 _STAMP_WORDS = 6
 
 
@@ -76,9 +78,18 @@ def space_info(vm: Machine, vmspace: int) -> SpaceInfo:
         refcnt=space.refcnt,
         resident=vmspace_resident_count(vm, map_),
         entries=len(map_.entries),
+        swap_count=sum(_swap_count(vm, entry) for entry in map_.entries if entry.object),
         size_pages=sum(entry.end - entry.start for entry in map_.entries) >> vm.arch.page_shift,
         timestamp=map_.timestamp,
     )
+
+
+def _swap_count(vm: Machine, entry: VmMapEntry) -> int:
+    """An entry's share of vmspace_swap_count: its part of the metadata blocks of its object, 32 pages each, plus 1."""
+    obj = vm.objects[entry.object]
+    blocks = len({pindex // SWAP_META_PAGES for pindex in obj.swapped})
+    pages = (entry.end - entry.start) >> vm.arch.page_shift
+    return blocks * SWAP_META_PAGES * pages // max(obj.size, 1) + 1 if blocks else 0
 
 
 def vmspace_stamps(vm: Machine, map_: VmMap) -> Stamps:
@@ -118,9 +129,9 @@ def _object_stamps(
         rows = [row for row, _ in here]
         stamps[rows] = vm.ram.stamps([m for _, m in here])
         found[rows] = True
-    if obj.type == ObjectType.SWAP and not found.all():
-        missing = np.flatnonzero(~found)
-        peeked = vm.pager.peek(obj.id, (missing + first).tolist())
-        present = missing[np.array(peeked.present, np.bool_)]
-        stamps[present] = np.frombuffer(peeked.stamps, np.uint64).reshape(-1, _STAMP_WORDS)[peeked.present]
-        found[present] = True
+    rows = sorted(p - first for p in obj.swapped if 0 <= p - first < len(found) and not found[p - first])
+    if rows:
+        peeked = vm.pager.peek(obj.id, [row + first for row in rows])
+        assert all(peeked.present), f"the pager lost pages of object {obj.id}"
+        stamps[rows] = np.frombuffer(peeked.stamps, np.uint64).reshape(-1, _STAMP_WORDS)
+        found[rows] = True

@@ -28,8 +28,6 @@ PGA_EXECUTABLE = 0x4
 
 VPO_UNMANAGED = 0x4
 VPO_SWAPINPROG = 0x8
-VPO_SWAPBLK = 0x80
-"""Ours: the pager holds a swap block of this page (its contents are current unless the page is dirty)."""
 
 VPB_BIT_SHARED = 1
 VPB_BIT_EXCLUSIVE = 2

@@ -382,6 +382,7 @@ def _fault_found(
     assert first_m is not None, "the chain was entered through the top object"
     if obj.shadow_count == 1 and obj.ref_count == 1 and obj.anonymous and obj.id == found.object.backing:
         vm_page_free(vm, first_m)
+        vm_pager_page_unswapped(vm, m)  # C leaves the block behind until the object is collapsed
         vm_page_rename(vm, m, found.object, found.pindex)
         vm.cnt.v_cow_optim += 1
     else:

@@ -6,12 +6,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from services.physmem.page_array import PG_DOOMED, VPB_UNBUSIED, VPO_SWAPBLK
+from services.physmem.page_array import PG_DOOMED, VPB_UNBUSIED
 from services.physmem.page_busy import vm_page_busied
 from services.physmem.pmap import pmap_remove_all
 from services.physmem.state import OBJ_DEAD, OBJ_ONEMAPPING, ObjectType, Vm, VmObject, vm_pager_flush
-from services.physmem.vm_page import vm_page_cache_free, vm_page_free, vm_page_free_all, vm_page_remove
-from services.ports.pager import PageRange
+from services.physmem.vm_page import (
+    vm_page_cache_free,
+    vm_page_free,
+    vm_page_free_all,
+    vm_page_remove,
+    vm_pager_freespace,
+)
 from services.runtime.errors import kassert
 
 
@@ -168,10 +173,8 @@ def vm_object_page_remove(vm: Vm, object_: VmObject, start: int, end: int) -> No
         else:
             removed.append(pindex)
     _free_resident(vm, object_, removed)
-    if object_.type == ObjectType.SWAP:
-        for first, last in pairwise([start - 1, *busy, end]):
-            if last - first > 1:
-                vm.unswapped.append(PageRange(object_.id, first + 1, last - first - 1))
+    for first, last in pairwise([start - 1, *busy, end]):
+        vm_pager_freespace(vm, object_, first + 1, last - first - 1)
 
 
 def _resident_in(object_: VmObject, start: int, end: int) -> list[int]:
@@ -249,6 +252,8 @@ def _absorb(vm: Vm, object_: VmObject, backing: VmObject) -> bool:
     if backing.type == ObjectType.SWAP:
         vm_pager_flush(vm)
         vm.pager.swap_copy(backing.id, object_.id, object_.backing_offset, object_.size)
+        offset, size = object_.backing_offset, object_.size
+        object_.swapped.update(dict.fromkeys(i - offset for i in backing.swapped if offset <= i < offset + size))
         vm.dealloced.append(backing.id)
         object_.type = ObjectType.SWAP
     _replace_backing(vm, object_, backing)
@@ -264,26 +269,15 @@ def _move_pages(vm: Vm, object_: VmObject, backing: VmObject) -> None:
     """Rename the pages that the shadow lacks (they become dirty, their blocks are freed), free the others."""
     fields, offset = vm.pages.np, object_.backing_offset
     inside = [i for i in sorted(backing.resident) if offset <= i < offset + object_.size]
-    hidden = _hidden(vm, object_, [i - offset for i in inside if i - offset not in object_.resident])
-    moved = [i for i in inside if i - offset not in object_.resident and i - offset not in hidden]
+    moved = [i for i in inside if i - offset not in object_.resident and i - offset not in object_.swapped]
     frames = np.array([backing.resident.pop(i) for i in moved], np.int64)
     _free_resident(vm, backing, sorted(backing.resident))
-    blocks = np.flatnonzero(fields.oflags[frames] & VPO_SWAPBLK)
-    vm.unswapped += [PageRange(backing.id, moved[i], 1) for i in blocks]
+    for i in moved:
+        vm_pager_freespace(vm, backing, i, 1)
     fields.object[frames] = object_.id
     fields.pindex[frames] -= offset
-    fields.oflags[frames] &= np.uint8(~VPO_SWAPBLK & 0xFF)
     fields.dirty[frames] = vm.bits_all
     object_.resident.update(zip((i - offset for i in moved), frames.tolist(), strict=True))
-
-
-def _hidden(vm: Vm, object_: VmObject, pindexes: list[int]) -> set[int]:
-    """Which of these pages, none of them resident, the object has in swap."""
-    if object_.type != ObjectType.SWAP or not pindexes:
-        return set()
-    vm_pager_flush(vm)
-    present = vm.pager.peek(object_.id, pindexes).present
-    return {pindex for pindex, there in zip(pindexes, present, strict=True) if there}
 
 
 def _all_shadowed(object_: VmObject, backing: VmObject) -> bool:

@@ -21,7 +21,6 @@ from services.physmem.page_array import (
     VPB_ONE_SHARER,
     VPB_SINGLE_EXCLUSIVER,
     VPB_UNBUSIED,
-    VPO_SWAPBLK,
     VPO_UNMANAGED,
 )
 from services.physmem.page_busy import (
@@ -255,10 +254,22 @@ def vm_page_test_dirty(vm: Vm, m: int) -> None:
 
 def vm_pager_page_unswapped(vm: Vm, m: int) -> None:
     """Free the page's swap block; the pager hears of it before the call is answered (see vm_pager_flush)."""
-    pages = vm.pages
-    if pages.oflags[m] & VPO_SWAPBLK:
-        pages.oflags[m] &= ~VPO_SWAPBLK & 0xFF
-        vm.unswapped.append(PageRange(pages.object[m], pages.pindex[m], 1))
+    object_, pindex = vm.objects[vm.pages.object[m]], vm.pages.pindex[m]
+    if pindex in object_.swapped:
+        vm_pager_freespace(vm, object_, pindex, 1)
+
+
+def vm_pager_freespace(vm: Vm, object_: VmObject, first: int, count: int) -> None:
+    """Free the swap blocks of some pages of an object (swap_pager_freespace); the pager hears of it later."""
+    swapped = object_.swapped
+    if count < len(swapped):
+        freed = [i for i in range(first, first + count) if i in swapped]
+    else:
+        freed = [i for i in swapped if first <= i < first + count]
+    if freed:
+        for i in freed:
+            del swapped[i]
+        vm.unswapped.append(PageRange(object_.id, first, count))
 
 
 # Residency
@@ -296,7 +307,6 @@ def vm_page_rename(vm: Vm, m: int, object_: VmObject, pindex: int) -> None:
     pages.object[m] = 0
     vm_page_insert(vm, m, object_, pindex)
     pages.busy_lock[m] = busy
-    pages.oflags[m] &= ~VPO_SWAPBLK & 0xFF
     vm_page_dirty(vm, m)
 
 
@@ -388,7 +398,7 @@ def _initialise(vm: Vm, m: int, object_: VmObject | None, pindex: int, req: int)
     pages = vm.pages
     pages.flags[m] = pages.aflags[m] = pages.act_count[m] = 0
     unmanaged = object_ is None or object_.flags & OBJ_UNMANAGED
-    pages.oflags[m] = VPO_UNMANAGED if unmanaged else pages.oflags[m] & VPO_SWAPBLK
+    pages.oflags[m] = VPO_UNMANAGED if unmanaged else 0
     if req & (VM_ALLOC_NOBUSY | VM_ALLOC_NOOBJ):
         pages.busy_lock[m] = VPB_UNBUSIED
     elif req & VM_ALLOC_SBUSY:
@@ -515,7 +525,7 @@ def vm_page_cache(vm: Vm, m: int) -> bool:
     kassert(pages.dirty[m] == 0, f"vm_page_cache: page {m} is dirty", "vm_page_cache")
     kassert(not pmap_page_is_mapped(vm, m), f"vm_page_cache: page {m} is mapped", "vm_page_cache")
     object_ = vm.objects[pages.object[m]]
-    if pages.valid[m] == 0 or (object_.type != ObjectType.VNODE and not pages.oflags[m] & VPO_SWAPBLK):
+    if pages.valid[m] == 0 or (object_.type != ObjectType.VNODE and pages.pindex[m] not in object_.swapped):
         vm_page_free(vm, m)
         return False
     vm_page_dequeue(vm, m)

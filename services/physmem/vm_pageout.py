@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hardware_sim.clock import US_PER_SECOND, c_div, c_int
 from hardware_sim.cpu import COSTS
 from services.physmem import page_loops as loops
-from services.physmem.page_array import PG_DOOMED, PQ_INACTIVE, VPO_SWAPBLK
+from services.physmem.page_array import PG_DOOMED, PQ_INACTIVE
 from services.physmem.page_busy import vm_page_busied, vm_page_sbusy, vm_page_sunbusy
 from services.physmem.page_loops import Escape
 from services.physmem.pmap import pmap_remove, pmap_remove_all, pmap_remove_write, pmap_resident_count
@@ -254,6 +254,7 @@ def _put_started(vm: Vm, run: list[int], answer: PutPagesStart) -> int:
         at += chunk.count
         if chunk.status == VmPager.PEND:
             vm.writes[chunk.io] = PageWrite(object_.id, chunk.first, frames)
+            object_.swapped.update(dict.fromkeys(range(chunk.first, chunk.first + chunk.count)))
             vm.ctx.io_started(chunk.io, chunk.due_us)
             vm.ctx.event(Kind.PAGEOUT_WRITE, object_.id, chunk.first, chunk.count)
             written += chunk.count
@@ -288,7 +289,6 @@ def _written(vm: Vm, m: int, ok: bool) -> None:
     pages = vm.pages
     if ok:
         vm_page_undirty(vm, m)
-        pages.oflags[m] |= VPO_SWAPBLK
     else:
         vm_page_dirty(vm, m)
         vm_page_activate(vm, m)

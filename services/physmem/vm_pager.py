@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.physmem.machine import Machine
 from services.physmem.ops import PageRead
-from services.physmem.page_array import PG_DOOMED, PQ_NONE, VPO_SWAPBLK
+from services.physmem.page_array import PG_DOOMED, PQ_NONE
 from services.physmem.page_busy import vm_page_xunbusy
 from services.physmem.pmap import pmap_remove_all
 from services.physmem.state import ObjectType, VmObject, vm_pager_flush
@@ -70,8 +70,8 @@ def read_start_wired(vm: Machine, obj: VmObject, pindex: int, ma: list[int]) -> 
 
 
 def _start(vm: Machine, obj: VmObject, pindex: int, behind: int, ahead: int, wired: bool) -> GetPagesStart:
-    """Ask the pager; an object that never was paged out has none."""
-    if obj.type == ObjectType.DEFAULT:
+    """Ask the pager, unless it is known not to have the page."""
+    if obj.anonymous and pindex not in obj.swapped:
         return GetPagesStart(VmPager.FAIL)
     vm_pager_flush(vm)
     kind = ObjectKind(obj.type)
@@ -108,7 +108,7 @@ def _finish(vm: Machine, io: int, answer: PagesRead) -> None:
     read = vm.reads[io]
     obj = vm.objects[read.object]
     if answer.status == VmPager.OK:
-        _fill(vm, obj, read, answer.data)
+        _fill(vm, read, answer.data)
     for m in read.frames:
         if m != read.requested:
             _release(vm, m, answer.status == VmPager.OK)
@@ -120,14 +120,12 @@ def _finish(vm: Machine, io: int, answer: PagesRead) -> None:
     vm_object_pip_wakeup(vm, obj, len(read.frames))
 
 
-def _fill(vm: Machine, obj: VmObject, read: PageRead, data: bytes) -> None:
+def _fill(vm: Machine, read: PageRead, data: bytes) -> None:
     """Contents come in; the pager keeps its blocks, so the pages are clean."""
     size = vm.arch.page_size
-    block = VPO_SWAPBLK if obj.type == ObjectType.SWAP else 0
     for i, m in enumerate(read.frames):
         vm.ram.write(m, data[i * size : (i + 1) * size])
         vm.pages.valid[m], vm.pages.dirty[m] = vm.bits_all, 0
-        vm.pages.oflags[m] |= block
 
 
 def _release(vm: Machine, m: int, good: bool) -> None:

@@ -5,6 +5,7 @@ from fake_pager import FakePager
 
 from clients.integrity import Shadow
 from services.physmem.core import PhysmemCore
+from services.physmem.state import vm_pager_flush
 from services.physmem.vm_page import vm_page_cache_free
 from services.ports.common import Stop
 from services.ports.physmem import KernReturn, MapOp, MapOpKind, PhysmemBoot, RssLimit
@@ -140,3 +141,5 @@ class MapSide:
             self.shadow.verify(vmspace, stamps.vpns, stamps.words)
         assert self.shadow.mismatches == []
         assert self.core.check().violations == []
+        vm_pager_flush(self.vm)
+        assert {(obj.id, pindex) for obj in self.vm.objects for pindex in obj.swapped} == set(self.pager.swap)

@@ -43,6 +43,16 @@ def resident(vm, object_, pindex, fill=None, dirty=True, vpn=None):
     return m
 
 
+def give_block(vm, m):
+    """The pager has a swap block of a page."""
+    vm.objects[vm.pages.object[m]].swapped[vm.pages.pindex[m]] = None
+
+
+def has_block(vm, m):
+    """Whether the pager has a swap block of a page."""
+    return vm.pages.pindex[m] in vm.objects[vm.pages.object[m]].swapped
+
+
 def take(vm, object_, count, first=0):
     """Allocate `count` unbusied pages that hold nothing, as somebody who takes memory does."""
     for pindex in range(first, first + count):

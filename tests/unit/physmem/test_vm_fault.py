@@ -115,12 +115,23 @@ def test_pages_come_back_from_swap_with_their_neighbours():
     assert side.pager.calls.count("get_pages_start") == 1
     assert sorted(next(iter(side.vm.objects)).resident) == list(range(12))  # 4 before, 7 behind
     assert side.shadow.pages_checked == 1
-    side.verify(space)
     assert (1, 4) in side.pager.swap  # not yet told
-    side.pageout()
+    side.verify(space)
     assert (1, 4) not in side.pager.swap  # dirtied by the fault: its block is free
     assert (1, 5) in side.pager.swap
     assert counter(side, "v_io_faults") == 1
+
+
+def test_pages_that_never_were_are_made_without_asking_the_pager():
+    side = MapSide()
+    space = side.space(100)
+    side.run(space, runs(record(FIRST, STORE), record(FIRST + 40, STORE)))
+    side.evict(space)
+    assert side.core.vmspace_info([space]).spaces[0].swap_count == 2 * 32 + 1
+    asked = len(side.pager.calls)
+    assert side.run(space, runs(*[record(FIRST + i, LOAD | STORE) for i in range(1, 40)])).minor == 39
+    assert len(side.pager.calls) == asked
+    side.verify(space)
 
 
 def test_window_grows_while_faults_are_sequential():

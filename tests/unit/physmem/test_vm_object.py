@@ -1,7 +1,7 @@
 import pytest
-from page_side import SPACE, anonymous, end_writes, page_side, resident, sound
+from page_side import SPACE, anonymous, end_writes, give_block, has_block, page_side, resident, sound
 
-from services.physmem.page_array import PG_DOOMED, VPO_SWAPBLK
+from services.physmem.page_array import PG_DOOMED
 from services.physmem.page_busy import vm_page_xbusy
 from services.physmem.pmap import pmap_page_is_mapped
 from services.physmem.state import OBJ_ONEMAPPING, ObjectType, vm_pager_flush
@@ -37,7 +37,7 @@ def shadowed(vm, size=4, offset=0):
 
 def swapped(vm, object_, pindex, fill):
     """Page out a page: it is in swap and no longer resident."""
-    object_.type = ObjectType.SWAP
+    object_.type, object_.swapped[pindex] = ObjectType.SWAP, None
     vm.pager.swap[object_.id, pindex] = fill.to_bytes(8, "little") * 512
 
 
@@ -60,7 +60,7 @@ def test_the_last_reference_frees_pages_and_swap(vm):
     wired = resident(vm, object_, 1)
     vm_page_wire(vm, wired)
     swapped(vm, object_, 2, 7)
-    vm.pages.oflags[resident(vm, object_, 3, dirty=False)] |= VPO_SWAPBLK
+    give_block(vm, resident(vm, object_, 3, dirty=False))
     vm_page_cache(vm, object_.resident[3])
     vm_object_reference(vm, object_)
     vm_object_deallocate(vm, object_)
@@ -203,13 +203,13 @@ def test_collapse_moves_swap_blocks_and_keeps_the_newer_page(vm):
     swapped(vm, shadow, 2, 22)
     resident(vm, backing, 2, fill=12)
     kept = resident(vm, backing, 3, fill=13, dirty=False)
-    vm.pages.oflags[kept] |= VPO_SWAPBLK
+    give_block(vm, kept)
     swapped(vm, backing, 3, 13)
     vm_object_deallocate(vm, backing)
     vm_pager_flush(vm)
     assert shadow.type == ObjectType.SWAP
     assert first_words(vm, shadow) == {3: 13}
-    assert not vm.pages.oflags[kept] & VPO_SWAPBLK
+    assert not has_block(vm, kept)
     swap = {key: int.from_bytes(page[:8], "little") for key, page in vm.pager.swap.items()}
     assert swap == {(shadow.id, 0): 10, (shadow.id, 1): 21, (shadow.id, 2): 22}
     assert sound(vm) is True

@@ -1,5 +1,5 @@
 import pytest
-from page_side import SPACE, anonymous, page_side, resident, sound, take
+from page_side import SPACE, anonymous, give_block, has_block, page_side, resident, sound, take
 
 from services.physmem.page_array import (
     PG_UNHOLDFREE,
@@ -8,7 +8,6 @@ from services.physmem.page_array import (
     PQ_ACTIVE,
     PQ_INACTIVE,
     PQ_NONE,
-    VPO_SWAPBLK,
 )
 from services.physmem.page_busy import (
     vm_page_busied,
@@ -440,7 +439,7 @@ def test_insert_remove_rename():
     m = resident(vm, a, 1, dirty=False)
     with pytest.raises(KernelPanic, match="already inserted"):
         vm_page_insert(vm, m, b, 0)
-    vm.pages.oflags[m] |= VPO_SWAPBLK
+    give_block(vm, m)
     vm_page_rename(vm, m, b, 3)
     assert (a.resident, b.resident) == ({}, {3: m})
     assert (vm.pages.dirty[m], vm.pages.oflags[m]) == (0xFF, 0)
@@ -457,7 +456,7 @@ def test_a_swap_block_is_given_back_once():
     m = resident(vm, object_, 2)
     vm_pager_page_unswapped(vm, m)
     assert vm.unswapped == []
-    vm.pages.oflags[m] |= VPO_SWAPBLK
+    give_block(vm, m)
     vm_pager_page_unswapped(vm, m)
     vm_pager_page_unswapped(vm, m)
     assert [(entry.obj, entry.first, entry.count) for entry in vm.unswapped] == [(object_.id, 2, 1)]
@@ -468,7 +467,7 @@ def test_a_swap_block_is_given_back_once():
 
 def cached(vm, object_, pindex, fill):
     m = resident(vm, object_, pindex, fill, dirty=False)
-    vm.pages.oflags[m] |= VPO_SWAPBLK
+    give_block(vm, m)
     assert vm_page_cache(vm, m)
     return m
 
@@ -491,7 +490,7 @@ def test_a_cached_page_comes_back_with_its_contents():
     assert vm_page_grab(vm, object_, 5, VM_ALLOC_ZERO) == m
     assert vm.pages.valid[m] == 0xFF
     assert int(vm.ram.words[m, 0]) == 77
-    assert vm.pages.oflags[m] & VPO_SWAPBLK
+    assert has_block(vm, m)
     assert (vm.cnt.v_cache_count, vm.cnt.v_reactivated) == (0, 1)
     assert sound(vm) is True
 
@@ -505,7 +504,7 @@ def test_cached_pages_are_taken_when_no_page_is_free_the_oldest_first():
     assert vm.cnt.v_free_count == 0
     assert vm_page_alloc(vm, other, 1022, VM_ALLOC_INTERRUPT) == first
     assert vm.pages.valid[first] == 0
-    assert not vm.pages.oflags[first] & VPO_SWAPBLK
+    assert not has_block(vm, first)
     assert object_.cached == {1: second}
     assert sound(vm) is True
 
@@ -517,7 +516,7 @@ def test_pages_that_could_not_be_read_again_are_freed_instead():
     assert not vm_page_cache(vm, lost)
     invalid = resident(vm, object_, 1, dirty=False)
     vm.pages.valid[invalid] = 0
-    vm.pages.oflags[invalid] |= VPO_SWAPBLK
+    give_block(vm, invalid)
     assert not vm_page_cache(vm, invalid)
     assert vm.cnt.v_free_count == 1024
     file = vm_object_allocate(vm, ObjectType.VNODE, 4, file=1)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from page_side import anonymous, page_side, sound
+from page_side import anonymous, give_block, page_side, sound
 
-from services.physmem.page_array import PQ_ACTIVE, PQ_INACTIVE, PQ_NONE, VPO_SWAPBLK
+from services.physmem.page_array import PQ_ACTIVE, PQ_INACTIVE, PQ_NONE
 from services.physmem.page_busy import vm_page_xunbusy
 from services.physmem.state import ObjectType
 from services.physmem.vm_page import (
@@ -181,7 +181,7 @@ class PageMachine(RuleBasedStateMachine):
     def cache(self, n):
         m = self.pick(n, lambda page: page.owner and not (page.wired or page.held or page.busy))
         if m is not None:
-            self.vm.pages.oflags[m] |= VPO_SWAPBLK
+            give_block(self.vm, m)
             vm_page_cache(self.vm, m)
             self.dequeue(m)
             self.cached[self.pages.pop(m).owner] = m

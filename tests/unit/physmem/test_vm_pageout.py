@@ -1,5 +1,5 @@
 import pytest
-from page_side import SPACE, anonymous, end_writes, page_side, resident, sound, take
+from page_side import SPACE, anonymous, end_writes, give_block, has_block, page_side, resident, sound, take
 
 from hardware_sim.cpu import COSTS
 from services.physmem.page_array import (
@@ -7,7 +7,6 @@ from services.physmem.page_array import (
     PGA_REFERENCED,
     PQ_ACTIVE,
     PQ_INACTIVE,
-    VPO_SWAPBLK,
 )
 from services.physmem.page_busy import vm_page_busied, vm_page_sbusied, vm_page_xbusy
 from services.physmem.pmap import pmap_enter, pmap_page_is_mapped, pmap_resident_count
@@ -59,7 +58,7 @@ def clean(vm, object_, pindexes, vpn=None):
     object_.type = ObjectType.SWAP
     frames = inactive(vm, object_, pindexes, dirty=False, vpn=vpn)
     for m in frames:
-        vm.pages.oflags[m] |= VPO_SWAPBLK
+        give_block(vm, m)
     return frames
 
 
@@ -197,7 +196,7 @@ def test_a_later_pass_launders_at_once_and_finds_what_mappings_modified(vm):
     assert started.due_us == 100
     finish_write(vm, [started.io])
     assert (vm.pages.dirty[m], object_.paging_in_progress, vm.writes) == (0, 0, {})
-    assert vm.pages.oflags[m] & VPO_SWAPBLK
+    assert has_block(vm, m)
     assert not vm_page_busied(vm, m)
     short(vm, 1)
     assert pageout_scan(vm, 2).freed == 1
