@@ -61,10 +61,6 @@ class Ram:
         """Contents of several frames, one after the other."""
         return self.words[np.asarray(frames, np.int64)].tobytes()
 
-    def scatter(self, frames: Frames, data: bytes) -> None:
-        """Fill several frames with contents that follow one another."""
-        self.words[np.asarray(frames, np.int64)] = np.frombuffer(data, np.uint64).reshape(-1, self.page_size // 8)
-
     def stamps(self, frames: Frames) -> NDArray[np.uint64]:
         """Words 0 to 4 and the last one of each frame: uint64[n, 6]."""
         columns = np.array([*STAMP_WORDS, self.words.shape[1] - 1])

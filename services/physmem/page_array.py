@@ -13,21 +13,16 @@ PQ_NONE = 255
 PQ_COUNT = 2
 
 PG_CACHED = 0x1
-PG_FICTITIOUS = 0x4
-PG_ZERO = 0x8
 PG_MARKER = 0x10
 PG_WINATCFLS = 0x40
-PG_NODUMP = 0x80
 PG_UNHOLDFREE = 0x100
 PG_DOOMED = 0x8000
 """Ours: the page left its mapping while it was being written; it is freed when the write ends."""
 
 PGA_WRITEABLE = 0x1
 PGA_REFERENCED = 0x2
-PGA_EXECUTABLE = 0x4
 
 VPO_UNMANAGED = 0x4
-VPO_SWAPINPROG = 0x8
 
 VPB_BIT_SHARED = 1
 VPB_BIT_EXCLUSIVE = 2

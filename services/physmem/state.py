@@ -130,7 +130,7 @@ class ObjectTable:
 
 @dataclass(slots=True)
 class VmMeter:
-    """struct vmmeter: physmem's share of vm_cnt."""
+    """struct vmmeter: physmem's share of vm_cnt; thresholds and counts in pages, v_page_size in bytes, others events."""
 
     v_page_count: int = 0
     v_page_size: int = 0
@@ -166,7 +166,7 @@ class VmMeter:
 
 @dataclass(slots=True)
 class Tunables:
-    """Settings of the page side, by their C variable."""
+    """Settings of the page side by their C variable, C ints: pages, seconds (the periods), or 0 and 1."""
 
     vm_pageout_wakeup_thresh: int = 0
     vm_max_launder: int = 32
