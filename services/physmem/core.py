@@ -121,7 +121,7 @@ class PhysmemCore:
 
     def vmspace_fork(self, vmspace: int) -> SpaceId:
         """vmspace_fork: a copy, written pages shared copy on write; ENOMEM if wired pages cannot be copied."""
-        child = vmspace_fork(self.vm, self._unlocked(vmspace))
+        child = vmspace_fork(self.vm, self.vm.space(vmspace).map)
         return self._done(SpaceId(child.map.id) if child else SpaceId(0, glue.ENOMEM))
 
     def vmspace_ref(self, vmspace: int) -> SpaceInfo:
@@ -147,19 +147,12 @@ class PhysmemCore:
         """Change an address map; vmspace 0 is kernel_map. `op` resumes a sleeping request."""
         vm = self.vm
         validate(vm, ops)
-        map_ = self._unlocked(vmspace)
+        map_ = vm.space_map(vmspace)
         change = vm.resume(op, MapChangeOp) if op else MapChangeOp(vmspace, ops)
         sleep = map_ops(vm, map_, change)
         if sleep is None:
             return self._done(MapResults(results=change.results))
         return self._done(MapResults(Status.SUSPENDED, vm.suspend(change, sleep, op), list(change.results)))
-
-    def _unlocked(self, vmspace: int) -> VmMap:
-        """The map of an address space for a change; who holds its lock must not ask for one."""
-        map_ = self.vm.space_map(vmspace)
-        if map_.locked:
-            raise Refused(Reason.MACHINE_STOPPED, "vmspace", vmspace, "a map that nobody holds locked")
-        return map_
 
     def wired_ranges(self, vmspace: int) -> WiredRanges:
         """System wirings of an address map."""

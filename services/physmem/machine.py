@@ -71,7 +71,9 @@ class Machine(Vm):
         stacks: Kernel stacks by object id.
         sf_bufs: Live image mappings by id.
         files: Object of each mapped file, by name.
-        last_id: Last id given to an address space, an operation or a mapping, by kind.
+        last_op: Last operation id; they count up, across all kinds.
+        last_space: Last address space id.
+        last_mapping: Last image mapping id.
     """
 
     kernel_map: VmMap = field(default_factory=lambda: VmMap(KERNEL_SPACE, 0, 0))

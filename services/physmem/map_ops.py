@@ -17,6 +17,7 @@ from services.physmem.vm_map import (
     vm_map_delete,
     vm_map_insert,
     vm_map_protect,
+    vm_map_wait,
 )
 from services.physmem.vm_map_wire import vm_map_unwire, vm_map_wire
 from services.physmem.vm_object import vm_object_deallocate, vm_object_reference
@@ -46,6 +47,8 @@ def validate(vm: Machine, ops: list[MapOp]) -> None:
 def map_ops(vm: Machine, map_: VmMap, change: MapChangeOp) -> Suspension | None:
     """Make the changes that are still to be made; the sleep of the one that must wait, or None."""
     while len(change.results) < len(change.ops):
+        if map_.locked:
+            return vm_map_wait(map_)
         result = _map_op(vm, map_, change)
         if isinstance(result, Suspension):
             return result

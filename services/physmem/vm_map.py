@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 
 from services.physmem import pmap
-from services.physmem.state import OBJ_ONEMAPPING, ObjectType, Vm, VmObject
+from services.physmem.state import OBJ_ONEMAPPING, PVM, ObjectType, Vm, VmObject
 from services.physmem.vm_object import (
     vm_object_allocate,
     vm_object_coalesce,
@@ -28,9 +28,6 @@ MAP_ENTRY_UNFAULTABLE = 0x1000000
 
 VM_FAULT_READ_AHEAD_INIT = 15
 """Read-ahead window of a new entry, in pages."""
-PVM = 84
-"""Sleep priority of waits for memory."""
-_MASK64 = (1 << 64) - 1
 
 
 @dataclass(slots=True)

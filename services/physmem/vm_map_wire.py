@@ -32,6 +32,8 @@ def vm_map_wire(vm: Machine, map_: VmMap, op: WireOp) -> KernReturn | Suspension
         map_: The map.
         op: The request and its progress; to go on after a sleep, call again with the same.
     """
+    if map_.locked:
+        return vm_map_wait(map_)
     if op.id == 0:
         if op.start == op.end:
             return KernReturn.SUCCESS

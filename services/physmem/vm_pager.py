@@ -7,7 +7,7 @@ from services.physmem.ops import PageRead
 from services.physmem.page_array import PG_DOOMED, PQ_NONE
 from services.physmem.page_busy import vm_page_xunbusy
 from services.physmem.pmap import pmap_remove_all
-from services.physmem.state import ObjectType, VmObject, vm_pager_flush
+from services.physmem.state import PVM, ObjectType, VmObject, vm_pager_flush
 from services.physmem.vm_object import vm_object_pip_add, vm_object_pip_wakeup
 from services.physmem.vm_page import (
     VM_ALLOC_IFNOTCACHED,
@@ -24,8 +24,8 @@ from services.physmem.vm_page import (
 from services.ports.common import Suspension
 from services.ports.pager import GetPagesStart, ObjectKind, PagesRead, VmPager
 
-PSWP, PVM = 80, 84
-"""Sleep priorities of reads from swap and from files."""
+PSWP = 80
+"""Sleep priority of a read from swap."""
 _SWREAD_SECONDS = 20
 """Seconds after which swap_pager_getpages looks again at a read that does not end."""
 

@@ -145,6 +145,22 @@ def test_wiring_memory_shared_copy_on_write_copies_it():
     assert wired(side, grandchild) == []
 
 
+def test_a_wiring_moves_to_the_copy_when_a_read_only_page_becomes_writable():
+    side = MapSide()
+    space = side.space(1)
+    side.run(space, runs(record(FIRST, STORE)))
+    child = side.fork(space)
+    protect = [MapOp(MapOpKind.PROTECT, BASE, PAGE, prot=prot) for prot in (1, 3)]
+    side.core.map_ops(space, protect[:1], 0)
+    assert side.core.vslock(space, BASE, PAGE, 0).error == 0
+    side.core.map_ops(space, protect[1:], 0)
+    side.run(space, runs(record(FIRST, STORE)))
+    side.verify(space, child)
+    assert side.vm.cnt.v_wire_count == 1
+    side.core.vsunlock(space, BASE, PAGE)
+    side.verify(space, child)
+
+
 def test_wiring_sleeps_for_the_pages_that_must_be_read():
     side = MapSide()
     space = side.space(20)

@@ -150,12 +150,17 @@ def test_trylock_takes_a_map_once_and_others_wait_for_it():
     assert side.core.vmspace_info([space]).spaces[0].timestamp == stamp + 1
     sleep = side.access(space, runs(record(FIRST, LOAD))).outcome.suspension
     assert (sleep.channel, sleep.wmesg, sleep.priority) == (f"map:{space}", "vmmaps", 84)
-    with pytest.raises(Refused):
-        side.core.map_ops(space, [op("REMOVE", 0, 1)], 0)
+    change_ = side.core.map_ops(space, [op("REMOVE", 1, 1)], 0).suspension
+    wiring = side.core.vslock(space, BASE, PAGE, 0).suspension
+    assert change_.channel == wiring.channel == sleep.channel
+    with pytest.raises(KernelPanic):
+        side.core.vmspace_fork(space)
     side.core.vm_map_unlock([space])
     side.settle()
     assert side.wakeups == [f"map:{space}"]
     assert side.access(space, runs(record(FIRST, LOAD)), op=sleep.op).outcome.minor == 1
+    assert side.core.map_ops(space, [], change_.op).results == [OK]
+    assert side.core.vslock(space, BASE, PAGE, wiring.op).error == 0
     with pytest.raises(KernelPanic):
         side.core.vm_map_unlock([space])
 
