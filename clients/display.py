@@ -72,7 +72,8 @@ def progress_line(progress: Progress) -> str:
     return (
         f"{duration(progress.now_us):>9} virtual  {progress.references:>12,} references  "
         f"{short(round(rate(progress)))}/s  free {sample.free + sample.cached:,} pages  "
-        f"{sample.in_memory} processes in memory, {sample.swapped} swapped  faults {sample.minor:,} minor, {sample.major:,} major"
+        f"{sample.in_memory} processes in memory, {sample.swapped} swapped  "
+        f"faults {sample.minor:,} minor, {sample.major:,} major"
     )
 
 
