@@ -34,8 +34,3 @@ def initial_ticks(hz: int) -> int:
 def ticks_at(start_ticks: int, hz: int, now_us: int) -> int:
     """`ticks`, a wrapping C int, at virtual time `now_us`."""
     return c_int(start_ticks + now_us * hz // US_PER_SECOND)
-
-
-def us_of_ticks(ticks: int, hz: int) -> int:
-    """Virtual microseconds of a number of ticks, rounded up."""
-    return -(-ticks * US_PER_SECOND // hz)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware_sim.clock import INT_MAX, INT_MIN, c_div, c_int, c_uint, initial_ticks, ticks_at, us_of_ticks
+from hardware_sim.clock import INT_MAX, INT_MIN, c_div, c_int, c_uint, initial_ticks, ticks_at
 from hardware_sim.cpu import COSTS, Pcb
 
 WORD = st.integers(0, 2**64 - 1)
@@ -28,11 +28,6 @@ def test_c_widths(value):
 @pytest.mark.parametrize(("a", "b", "quotient"), [(7, 2, 3), (-7, 2, -3), (7, -2, -3), (-7, -2, 3), (0, 5, 0)])
 def test_division_is_toward_zero(a, b, quotient):
     assert c_div(a, b) == quotient
-
-
-def test_ticks_as_time_round_up():
-    assert us_of_ticks(3, 1000) == 3000
-    assert us_of_ticks(1, 128) == 7813
 
 
 @given(st.builds(Pcb, *[WORD] * 9))
