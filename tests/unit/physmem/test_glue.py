@@ -121,6 +121,35 @@ def test_wirings_nest_and_end_one_by_one():
     side.verify(space)
 
 
+def test_a_wiring_that_fails_at_its_end_is_undone_from_its_beginning():
+    side = MapSide()
+    space = side.space(4)
+    side.map(space, 2, BASE + 4 * PAGE, unfaultable=True)
+    side.map(space, 2, BASE + 6 * PAGE, prot=2)
+    side.core.vslock(space, BASE + 2 * PAGE, PAGE, 0)
+    for start, length in ((0, 6), (1, 3 + 1), (6, 1), (2, 8)):
+        assert side.core.vslock(space, BASE + start * PAGE, length * PAGE, 0).error == EFAULT
+        assert (wired(side, space), side.vm.cnt.v_wire_count) == ([(2, 3, 1)], 1)
+    assert side.core.check().violations == []
+
+
+def test_executing_is_right_enough_for_a_wiring():
+    side = MapSide()
+    space = side.space(2, prot=4)
+    assert side.core.vslock(space, BASE, 2 * PAGE, 0).error == 0
+    assert wired(side, space) == [(0, 2, 1)]
+
+
+def test_a_hole_is_no_memory():
+    side = MapSide()
+    space = side.space(2)
+    side.map(space, 2, BASE + 3 * PAGE)
+    assert not useracc(side, space, BASE, 5 * PAGE, 0)
+    assert useracc(side, space, BASE + 3 * PAGE, 2 * PAGE, 3)
+    assert side.core.vslock(space, BASE, 5 * PAGE, 0).error == EFAULT
+    assert wired(side, space) == []
+
+
 def test_scripted_results_of_the_wiring_stand_in_for_the_map():
     side = MapSide()
     space = side.space(2)

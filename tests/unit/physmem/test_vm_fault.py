@@ -208,8 +208,9 @@ def test_page_behind_the_end_of_a_file_cannot_be_had():
     side = MapSide()
     space = side.space()
     side.map(space, 4, file="short", file_pages=2)
-    outcome = side.access(space, runs(record(FIRST + 3, LOAD))).outcome
+    outcome = side.access(space, runs(record(FIRST + 2, LOAD))).outcome
     assert (outcome.stop, outcome.kern_error) == (Stop.SIGNAL, KernReturn.PROTECTION_FAILURE)
+    assert "get_pages_start" not in side.pager.calls
 
 
 def test_second_thread_waits_for_the_page_that_the_first_one_reads():
@@ -307,6 +308,7 @@ def test_fault_waits_for_memory_at_a_users_priority():
         120,
         "pfault",
     )
+    assert side.vm.cnt.v_free_count == side.vm.cnt.v_free_severe - 1 > side.vm.cnt.v_free_reserved
     assert side.core.check().violations == []
 
 
