@@ -3,6 +3,9 @@
 A fault runs without interruption until it must sleep. Only a read from a pager keeps something across its sleep: the
 busy pages, references and paging-in-progress counts that C holds too. After every other sleep the fault starts anew,
 as C does at RetryFault.
+
+Left out: mapping of resident neighbours in advance (vm_fault_prefault), caching of pages behind a sequential reader,
+growth of stacks, madvise(2) behaviours.
 """
 
 from __future__ import annotations

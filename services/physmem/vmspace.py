@@ -1,4 +1,7 @@
-"""Address spaces: creation, fork, references, removal (vm_map.c)."""
+"""Address spaces: creation, fork, references, removal (vm_map.c).
+
+Left out: reservation of swap, pmap_copy (a child takes a minor fault for each page that it touches), vm_object_split.
+"""
 
 from __future__ import annotations
 
