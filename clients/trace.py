@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -86,6 +87,9 @@ _COMPRESSION_LEVEL = 15
 """Of zstd: a fifth smaller than level 6, and still quicker than the recording itself."""
 _PAGE_BYTES = 1 << 30
 """One page a column: records in whole bytes on one long page compress twice as well as a dictionary's packed bits."""
+
+_BATCH_ROWS = 1 << 17
+"""Rows decoded at a time."""
 
 Runs = npt.NDArray[np.uint64]
 Ops = npt.NDArray[np.void]
@@ -222,15 +226,10 @@ class Trace:
         Raises:
             TraceError: the file is missing, is not a trace, or has another schema version.
         """
-        header, table = _read_table(Path(path))
-        columns = {name: _column(Path(path), table, name) for name in COLUMNS}
-        bounds = np.searchsorted(columns["task"], np.arange(len(header.tasks) + 1))
-        if bounds[-1] != table.num_rows or np.any(columns["task"][1:] < columns["task"][:-1]):
-            raise TraceError(f"{path}: rows are not sorted by task, or belong to a task that the header lacks")
-        tasks = tuple(
-            _task(info, {name: col[bounds[i] : bounds[i + 1]] for name, col in columns.items()})
-            for i, info in enumerate(header.tasks)
-        )
+        with _opened(Path(path)) as file:
+            header = _parse_header(Path(path), file.schema_arrow.metadata or {})
+            _check_columns(Path(path), file.schema_arrow)
+            tasks = _read_tasks(Path(path), file, header.tasks)
         _check_operations(Path(path), header, tasks)
         return cls(header, tasks)
 
@@ -318,31 +317,70 @@ def _columns(tasks: tuple[TaskTrace, ...]) -> dict[str, npt.NDArray[Any]]:
     return out
 
 
-def _task(info: TaskInfo, columns: dict[str, npt.NDArray[Any]]) -> TaskTrace:
-    """Split one task's rows into runs and operations."""
-    is_run = columns["op"] == Op.RUN
-    rows = np.flatnonzero(~is_run)
-    ops = np.empty(len(rows), OP_DTYPE)
-    ops["pos"] = rows - np.arange(len(rows))
-    for name in ("op", "a", "b", "c", "d"):
-        ops[name] = columns[name][rows]
-    return TaskTrace(info, columns["run"][is_run], ops)
-
-
-def _read_table(path: Path) -> tuple[Header, pa.Table]:
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """An open file, whose damage is told as a TraceError; the decoder's memory goes back to the host."""
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            yield file
     except (OSError, pa.ArrowException) as err:
         raise TraceError(f"{path}: cannot be read as a trace: {_first_line(err)}") from None
-    return _parse_header(path, table.schema.metadata or {}), table
+    finally:
+        pa.default_memory_pool().release_unused()
 
 
-def _column(path: Path, table: pa.Table, name: str) -> npt.NDArray[Any]:
-    found = table.schema.field(name).type if name in table.column_names else None
-    if found != COLUMNS[name]:
-        raise TraceError(f"{path}: column {name!r} is {found or 'missing'}, expected {COLUMNS[name]}")
-    column: npt.NDArray[Any] = table.column(name).to_numpy()
-    return column
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    for name, expected in COLUMNS.items():
+        found = schema.field(name).type if name in schema.names else None
+        if found != expected:
+            raise TraceError(f"{path}: column {name!r} is {found or 'missing'}, expected {expected}")
+
+
+def _read_tasks(path: Path, file: pq.ParquetFile, infos: tuple[TaskInfo, ...]) -> tuple[TaskTrace, ...]:
+    """Split the rows into each task's runs and operations, a batch at a time: most rows are runs alone."""
+    runs, ops = np.empty(file.metadata.num_rows, np.uint64), [np.empty(0, OP_DTYPE)]
+    run_counts, op_counts = np.zeros(len(infos), np.int64), np.zeros(len(infos), np.int64)
+    done, last_task = 0, 0
+    for batch in file.iter_batches(_BATCH_ROWS, columns=list(COLUMNS)):
+        column = {name: batch.column(name).to_numpy() for name in COLUMNS}
+        task, is_run = column["task"], column["op"] == Op.RUN
+        if task[0] < last_task or np.any(task[1:] < task[:-1]) or task[-1] >= len(infos):
+            raise TraceError(f"{path}: rows are not sorted by task, or belong to a task that the header lacks")
+        last_task = task[-1]
+        rows = np.flatnonzero(~is_run)
+        ops.append(_operations(column, rows, done))
+        op_counts += np.bincount(task[rows], minlength=len(infos))
+        run_counts += np.bincount(task, minlength=len(infos)) - np.bincount(task[rows], minlength=len(infos))
+        count = len(task) - len(rows)
+        runs[done : done + count] = column["run"][is_run] if len(rows) else column["run"]
+        done += count
+    return _split(infos, runs, run_counts, np.concatenate(ops), op_counts)
+
+
+def _operations(column: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64], runs_before: int) -> Ops:
+    """Operations of a batch; ``pos`` counts from the file's first run."""
+    ops = np.empty(len(rows), OP_DTYPE)
+    ops["pos"] = runs_before + rows - np.arange(len(rows))
+    for name in ("op", "a", "b", "c", "d"):
+        ops[name] = column[name][rows]
+    return ops
+
+
+def _split(
+    infos: tuple[TaskInfo, ...],
+    runs: Runs,
+    run_counts: npt.NDArray[np.int64],
+    ops: Ops,
+    op_counts: npt.NDArray[np.int64],
+) -> tuple[TaskTrace, ...]:
+    """Give each task its part of the runs and operations, both sorted by task."""
+    tasks, run, op = [], 0, 0
+    for info, run_count, op_count in zip(infos, run_counts.tolist(), op_counts.tolist(), strict=True):
+        own = ops[op : op + op_count]
+        own["pos"] -= run
+        tasks.append(TaskTrace(info, runs[run : run + run_count], own))
+        run, op = run + run_count, op + op_count
+    return tuple(tasks)
 
 
 def _check_operations(path: Path, header: Header, tasks: tuple[TaskTrace, ...]) -> None:

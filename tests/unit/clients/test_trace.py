@@ -49,7 +49,9 @@ def test_a_record_is_unpacked_as_it_was_packed(vpn, kinds, refs, instrs):
     assert [int(column[0]) for column in unpacked] == [vpn, kinds, refs, instrs]
 
 
-def test_a_trace_is_read_as_it_was_written(tmp_path):
+@pytest.mark.parametrize("batch_rows", [1, 2, 3, 1 << 17])
+def test_a_trace_is_read_as_it_was_written(tmp_path, monkeypatch, batch_rows):
+    monkeypatch.setattr(fmt, "_BATCH_ROWS", batch_rows)
     path, trace = tmp_path / "t.vmtrace", small_trace()
     trace.save(path)
     again = Trace.open(path)
@@ -98,6 +100,19 @@ def test_what_is_no_trace_is_refused(tmp_path):
         Trace.open(path)
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(TraceError, match="is Parquet but not a vmglue trace"):
+        Trace.open(path)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 1 << 17])
+@pytest.mark.parametrize("tasks", [[1, 0], [0, 2]], ids=["unsorted", "not in the header"])
+def test_rows_of_tasks_out_of_place_are_refused(tmp_path, monkeypatch, batch_rows, tasks):
+    monkeypatch.setattr(fmt, "_BATCH_ROWS", batch_rows)
+    path = tmp_path / "t.vmtrace"
+    small_trace().save(path)
+    table = pq.read_table(path)
+    task_column = [tasks[0]] * 4 + [tasks[1]] * (table.num_rows - 4)
+    pq.write_table(table.set_column(0, "task", pa.array(task_column, pa.uint16())), path)
+    with pytest.raises(TraceError, match="rows are not sorted by task"):
         Trace.open(path)
 
 
