@@ -13,7 +13,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 class ProtoHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's class has no runtime parameters
     """Compiles every .proto before files are collected."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  # hatchling's signature
         """Run protoc from the root, so that import paths equal proto paths."""
         generate(Path(self.root))
 
