@@ -72,6 +72,7 @@ def served(system: System, listen: str) -> Iterator[MachineServicer]:
         write_state(address, system.machine)
         yield servicer
     finally:
+        machine.pause()  # who follows a run gets its report
         servicer.shutdown.set()
         server.stop(DRAIN_S).wait()
         machine.close()

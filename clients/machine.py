@@ -18,7 +18,7 @@ from clients.system import System
 from clients.workload import Workload
 from protos.machine_pb2 import MachineState as State
 from services.ports.scheduler import DispatchKind
-from services.runtime.errors import KernelPanic, ServiceFault, ServiceLost
+from services.runtime.errors import KernelPanic, ServiceLost
 
 Answer = TypeVar("Answer")
 StateValue: TypeAlias = State.ValueType
@@ -153,7 +153,7 @@ class Machine:
                 self._settle(run, ending)
         except ServiceLost as lost:
             self._stopped(Failure(str(self.system.explain(lost)), lost_service=lost.service))
-        except (ServiceFault, OSError, ValueError, ArithmeticError, LookupError) as error:
+        except Exception as error:  # whatever it is, whoever waits for the run must be told
             structlog.get_logger().exception("run failed")
             self._stopped(Failure(f"{type(error).__name__}: {error}"))
 
@@ -191,7 +191,8 @@ class Machine:
 
     def _start(self, check: bool, limit: Limit) -> None:
         if self.state not in (State.MACHINE_STATE_LOADED, State.MACHINE_STATE_PAUSED):
-            raise WrongState(f"the machine is {state_word(self.state)}; load a workload first")
+            first = "pause it" if self.state == State.MACHINE_STATE_RUNNING else "load a workload"
+            raise WrongState(f"the machine is {state_word(self.state)}; {first} first")
         self._loaded().orchestrator.check = check
         self._limit = limit
         with self.news:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -49,6 +49,7 @@ class _Watchers:
 
     request_id: str = ""
     count: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class MachineServicer(MachineServiceServicer):
@@ -101,11 +102,13 @@ class MachineServicer(MachineServiceServicer):
 
     def Run(self, request: pb.RunRequest, context: grpc.ServicerContext) -> Iterator[pb.RunResponse]:
         """Start or resume a run and stream it; a repeat attaches to the run."""
-        machine = self._machine
-        if not (request.request_id and request.request_id == self._watchers.request_id):
-            self._answer(context, lambda: machine.start(request.check, request.until_us))
-            self._watchers.request_id = request.request_id
-        self._attach(context)
+        watchers = self._watchers
+        with watchers.lock:
+            if not request.request_id or request.request_id != watchers.request_id:
+                self._answer(context, lambda: self._machine.start(request.check, request.until_us))
+                watchers.request_id = request.request_id
+            watchers.count += 1
+        self._pause_when_detached(context)
         yield from self._follow((request.progress_interval_ms or _PROGRESS_MS) / 1000, context)
 
     def Pause(self, request: pb.PauseRequest, context: grpc.ServicerContext) -> pb.PauseResponse:
@@ -236,13 +239,15 @@ class MachineServicer(MachineServiceServicer):
 
         return self._answer(context, once)
 
-    def _attach(self, context: grpc.ServicerContext) -> None:
-        """Count a stream that follows the run; when the last one ends early, the run is paused."""
-        self._watchers.count += 1
+    def _pause_when_detached(self, context: grpc.ServicerContext) -> None:
+        """When the last stream that follows the run ends early, the run is paused."""
+        watchers = self._watchers
 
         def detached() -> None:
-            self._watchers.count -= 1
-            if self._watchers.count == 0 and self._machine.state == _RUNNING and not self.shutdown.is_set():
+            with watchers.lock:
+                watchers.count -= 1
+                last = watchers.count == 0
+            if last and self._machine.state == _RUNNING and not self.shutdown.is_set():
                 self._machine.pause()
 
         if not context.add_callback(detached):

@@ -24,6 +24,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.exit: Exit | None = None
+        self._impatient = False
         self._before: dict[int, signal._HANDLER] = {}
 
     def __bool__(self) -> bool:
@@ -46,7 +47,8 @@ class Interrupts:
             raise Interrupted(self.exit)
 
     def _caught(self, number: int, _: FrameType | None) -> None:
-        if self.exit is not None and number == signal.SIGINT:
+        if self.exit is not None and number == signal.SIGINT and not self._impatient:
+            self._impatient = True  # what ends the system must not be interrupted a third time
             raise KeyboardInterrupt
         self.exit = self.exit or _SIGNALS[signal.Signals(number)]
 

@@ -17,13 +17,19 @@ _NAME = "system.json"
 
 
 @dataclass(frozen=True, slots=True)
-class SystemState:
-    """A system that `vmglue up` keeps."""
+class ProcessId:
+    """A process, told apart from a later one with the same pid."""
 
     pid: int
-    """Process that serves machine.proto."""
+    """Its pid."""
     started: float
-    """When that process was started, in seconds since the epoch: a pid may be used again."""
+    """When it was started, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemState(ProcessId):
+    """A system that `vmglue up` keeps: the process that serves machine.proto, and where."""
+
     address: str
     """gRPC target of machine.proto."""
     machine: str
@@ -47,9 +53,8 @@ def runtime_directory() -> Path:
 
 def write_state(address: str, machine: str) -> SystemState:
     """Announce this process as the default system."""
-    pid = os.getpid()
-    state = SystemState(pid, psutil.Process(pid).create_time(), address, machine)
-    partial = runtime_directory() / f"{_NAME}.{pid}"
+    state = SystemState(**asdict(this_process()), address=address, machine=machine)
+    partial = runtime_directory() / f"{_NAME}.{state.pid}"
     partial.write_text(json.dumps(asdict(state)), "utf-8")
     partial.replace(runtime_directory() / _NAME)
     return state
@@ -78,10 +83,16 @@ def remove_state() -> None:
         (runtime_directory() / _NAME).unlink(missing_ok=True)
 
 
-def alive(state: SystemState) -> bool:
-    """The process that wrote a state still lives."""
+def this_process() -> ProcessId:
+    """The process that asks."""
+    process = psutil.Process()
+    return ProcessId(process.pid, process.create_time())
+
+
+def alive(known: ProcessId) -> bool:
+    """A process still lives."""
     try:
-        process = psutil.Process(state.pid)
-        return bool(process.create_time() == state.started and process.status() != psutil.STATUS_ZOMBIE)
+        process = psutil.Process(known.pid)
+        return bool(process.create_time() == known.started and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -11,8 +12,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from clients.health import service_state, serving
 from clients.kernel import SERVICES, Kernel, connect_kernel, local_kernel
 from clients.numba_cache import is_compiled, numba_cache
 from clients.redis_url import check_redis
+from clients.statefile import ProcessId, alive, this_process
 from services.runtime.errors import ServiceLost
 
 UPSTREAMS: Mapping[str, tuple[str, ...]] = {
@@ -41,6 +43,7 @@ STOP_S = 5.0
 _SLOW_S = 5.0
 _LOG_LINES = 12
 _SOCKET_PATH_MAX = 100
+_OWNER = "owner.json"
 
 Note = Callable[[str], None]
 
@@ -183,7 +186,7 @@ class System:
         return SystemFailed(f"{lost}" + (f"\n{named.obituary()}" if named else ""))
 
     def close(self) -> None:
-        """End what was started: SIGTERM, a while, SIGKILL; then remove sockets, logs and the swap file."""
+        """End what was started: SIGTERM, a while, SIGKILL; then remove sockets and logs."""
         self._stack.close()
 
     def __enter__(self) -> Self:
@@ -197,11 +200,21 @@ class System:
 
 def _private_directory() -> Path:
     """A new directory that only the user can enter, with a path short enough for socket names."""
-    path = tempfile.mkdtemp(prefix="vmglue-")
-    if len(path) > _SOCKET_PATH_MAX - len("/scheduler.sock"):
-        Path(path).rmdir()
-        path = tempfile.mkdtemp(prefix="vmglue-", dir="/tmp")
-    return Path(path)
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > _SOCKET_PATH_MAX - len("/vmglue-12345678/scheduler.sock"):
+        base = Path("/tmp")
+    _sweep(base)
+    path = Path(tempfile.mkdtemp(prefix="vmglue-", dir=base))
+    (path / _OWNER).write_text(json.dumps(asdict(this_process())), "utf-8")
+    return path
+
+
+def _sweep(base: Path) -> None:
+    """Remove directories whose owner was killed before it could."""
+    for owner in base.glob(f"vmglue-*/{_OWNER}"):
+        with suppress(OSError, ValueError, TypeError):
+            if owner.stat().st_uid == os.getuid() and not alive(ProcessId(**json.loads(owner.read_text("utf-8")))):
+                shutil.rmtree(owner.parent)
 
 
 def _start_redis(directory: Path, stack: ExitStack) -> str:
@@ -228,8 +241,6 @@ def _spawn(
         command += ["--redis", redis, "--die-with-parent", str(os.getpid())]
         for upstream in UPSTREAMS[name]:
             command += ["--upstream", f"{upstream}={addresses[upstream]}"]
-        if name == "pager":
-            command += ["--swap-file", str(directory / "swap")]
         if allow_inject:
             command += ["--allow-inject"]
         with log.open("wb") as stderr:

@@ -177,6 +177,9 @@ def test_services_end_with_a_command_that_was_killed(vmglue, endless):
     while vmglue.processes():
         assert time.monotonic() < deadline, [p.cmdline() for p in vmglue.processes()]
         time.sleep(0.1)
+    assert vmglue.leftovers(), "nobody was left to remove the directory"
+    assert vmglue.run("run", endless, "--set", "no.such=1").returncode == Exit.BAD_INPUT
+    assert vmglue.leftovers() == [], "the next command does"
 
 
 @pytest.mark.parametrize("service", ["physmem", "scheduler"])
