@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 """Version of the columns and of the header; a reader refuses any other."""
 METADATA_KEY = b"vmglue_trace"
 """Key of the JSON header in the Parquet schema's metadata."""
-COLUMNS = {"task": pa.uint16(), "op": pa.uint8(), "run": pa.uint64()} | dict.fromkeys("abcd", pa.int64())
+COLUMNS = {"task": pa.uint16(), "runs": pa.large_binary(), "op": pa.uint8()} | dict.fromkeys("abcd", pa.int64())
 """Columns and their types."""
 PAGE_SHIFT = 12
 """Traces are recorded on 4 KiB pages."""
@@ -54,10 +54,10 @@ MAP_OTHER = 0x1000
 
 
 class Op(IntEnum):
-    """What one row is. Addresses are in 4 KiB page numbers unless said otherwise."""
+    """What a row does behind its runs. Addresses are in 4 KiB page numbers unless said otherwise."""
 
-    RUN = 0
-    """References to one page, or in-kernel time: see ``run``."""
+    NONE = 0
+    """Nothing: the runs go on in the next row, or the task ends without an exit."""
     SYSCALL = 1
     """A system call that sleeps or wires: a = Linux x86-64 number, b = sleep in us or -1, c = address, d = length."""
     MMAP = 2
@@ -80,16 +80,18 @@ class Op(IntEnum):
     """A timed sleep: a = length in us, b = Linux x86-64 number of the call, c = address of its argument."""
 
 
+_OP_COLUMNS = ("op", "a", "b", "c", "d")
+_ROW_DTYPE = np.dtype([("task", "<u2"), ("op", "u1"), ("a", "<i8"), ("b", "<i8"), ("c", "<i8"), ("d", "<i8")])
 OP_DTYPE = np.dtype([("pos", "<i8"), ("op", "u1"), ("a", "<i8"), ("b", "<i8"), ("c", "<i8"), ("d", "<i8")])
 """One operation; ``pos`` runs of its task come before it."""
 
+ROW_RUNS_MAX = 1 << 24
+"""Most runs of one row: a longer stretch without an operation is cut."""
+_RUN_BYTES = 8
 _COMPRESSION_LEVEL = 15
 """Of zstd: a fifth smaller than level 6, and still quicker than the recording itself."""
 _PAGE_BYTES = 1 << 30
-"""One page a column: records in whole bytes on one long page compress twice as well as a dictionary's packed bits."""
-
-_BATCH_ROWS = 1 << 17
-"""Rows decoded at a time."""
+"""One page a column: zstd then sees all runs at once."""
 
 Runs = npt.NDArray[np.uint64]
 Ops = npt.NDArray[np.void]
@@ -162,11 +164,11 @@ class Totals:
     references: int
     """Original accesses; an instruction fetch is one, a modify is one."""
     records: int
-    """RUN rows."""
+    """Run records."""
     instructions: int
     """Instructions of the program (fetches), without the kernel's."""
     operations: int
-    """Rows that are not RUN."""
+    """Operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +198,9 @@ class TaskTrace:
     info: TaskInfo
     """The header's entry."""
     runs: Runs
-    """Packed records of all RUN rows, in order."""
+    """Packed records, in order."""
     ops: Ops
-    """All other rows (OP_DTYPE), in order."""
+    """Operations (OP_DTYPE), in order."""
 
     def segments(self) -> Iterator[tuple[Runs, np.void | None]]:
         """Yield the runs up to each operation with that operation; the last pair may have no operation."""
@@ -274,7 +276,7 @@ def run_instrs(runs: Runs) -> npt.NDArray[np.int64]:
 
 def write_trace(path: Path, header: Header, tasks: tuple[TaskTrace, ...]) -> None:
     """Write a trace file through a temporary name beside it."""
-    table = pa.table(_columns(tasks)).replace_schema_metadata(
+    table = pa.table(_columns(tasks), pa.schema(COLUMNS)).replace_schema_metadata(
         {METADATA_KEY: json.dumps(asdict(header), separators=(",", ":")).encode()}
     )
     partial = path.with_name(path.name + ".part")
@@ -284,103 +286,93 @@ def write_trace(path: Path, header: Header, tasks: tuple[TaskTrace, ...]) -> Non
             partial,
             compression="zstd",
             compression_level=_COMPRESSION_LEVEL,
-            use_dictionary=["op", "task", "a", "b", "c", "d"],
+            use_dictionary=False,
             data_page_size=_PAGE_BYTES,
             write_statistics=False,
-            row_group_size=16 << 20,
         )
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _columns(tasks: tuple[TaskTrace, ...]) -> dict[str, npt.NDArray[Any]]:
-    """Interleave every task's runs and operations into the file's columns."""
-    total = sum(len(t.runs) + len(t.ops) for t in tasks)
-    out: dict[str, npt.NDArray[Any]] = {
-        "task": np.zeros(total, np.uint16),
-        "op": np.zeros(total, np.uint8),
-        "run": np.zeros(total, np.uint64),
-    }
-    out.update({name: np.zeros(total, np.int64) for name in "abcd"})
-    base = 0
+def _columns(tasks: tuple[TaskTrace, ...]) -> dict[str, pa.Array | npt.NDArray[Any]]:
+    """The file's columns: a row for each operation, with the runs before it; long stretches are cut."""
+    rows, bounds, base = [np.empty(0, _ROW_DTYPE)], [np.zeros(1, np.int64)], 0
     for task in tasks:
-        count = len(task.runs) + len(task.ops)
-        rows = task.ops["pos"] + np.arange(len(task.ops)) + base
-        is_run = np.ones(count, np.bool_)
-        is_run[rows - base] = False
-        out["task"][base : base + count] = task.info.index
-        out["run"][base : base + count][is_run] = task.runs
-        for name in ("op", "a", "b", "c", "d"):
-            out[name][rows] = task.ops[name]
-        base += count
-    return out
+        cuts = np.arange(ROW_RUNS_MAX, len(task.runs) + 1, ROW_RUNS_MAX)
+        places = np.searchsorted(task.ops["pos"], cuts, side="right")
+        ops = np.insert(task.ops, places, _cut_rows(cuts))
+        if len(task.runs) > (ops["pos"][-1] if len(ops) else 0):
+            ops = np.append(ops, _cut_rows(np.array([len(task.runs)])))
+        own = np.empty(len(ops), _ROW_DTYPE)
+        own["task"] = task.info.index
+        for name in _OP_COLUMNS:
+            own[name] = ops[name]
+        rows.append(own)
+        bounds.append(base + ops["pos"])
+        base += len(task.runs)
+    table = np.concatenate(rows)
+    offsets = np.concatenate(bounds) * _RUN_BYTES
+    data = np.concatenate([np.empty(0, np.uint64), *(task.runs for task in tasks)])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    runs = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(table), buffers)
+    return {"runs": runs} | {name: np.ascontiguousarray(table[name]) for name in ("task", *_OP_COLUMNS)}
+
+
+def _cut_rows(positions: npt.NDArray[np.int64]) -> Ops:
+    """Rows without an operation, behind so many runs of their task."""
+    rows = np.zeros(len(positions), OP_DTYPE)
+    rows["pos"] = positions
+    return rows
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """An open file, whose damage is told as a TraceError; the decoder's memory goes back to the host."""
     try:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, pa.ArrowException) as err:
         raise TraceError(f"{path}: cannot be read as a trace: {_first_line(err)}") from None
-    finally:
-        pa.default_memory_pool().release_unused()
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:
     for name, expected in COLUMNS.items():
         found = schema.field(name).type if name in schema.names else None
-        if found != expected:
+        if found != expected and not (name == "runs" and found == pa.binary()):
             raise TraceError(f"{path}: column {name!r} is {found or 'missing'}, expected {expected}")
 
 
 def _read_tasks(path: Path, file: pq.ParquetFile, infos: tuple[TaskInfo, ...]) -> tuple[TaskTrace, ...]:
-    """Split the rows into each task's runs and operations, a batch at a time: most rows are runs alone."""
-    runs, ops = np.empty(file.metadata.num_rows, np.uint64), [np.empty(0, OP_DTYPE)]
-    run_counts, op_counts = np.zeros(len(infos), np.int64), np.zeros(len(infos), np.int64)
-    done, last_task = 0, 0
-    for batch in file.iter_batches(_BATCH_ROWS, columns=list(COLUMNS)):
-        column = {name: batch.column(name).to_numpy() for name in COLUMNS}
-        task, is_run = column["task"], column["op"] == Op.RUN
-        if task[0] < last_task or np.any(task[1:] < task[:-1]) or task[-1] >= len(infos):
-            raise TraceError(f"{path}: rows are not sorted by task, or belong to a task that the header lacks")
-        last_task = task[-1]
-        rows = np.flatnonzero(~is_run)
-        ops.append(_operations(column, rows, done))
-        op_counts += np.bincount(task[rows], minlength=len(infos))
-        run_counts += np.bincount(task, minlength=len(infos)) - np.bincount(task[rows], minlength=len(infos))
-        count = len(task) - len(rows)
-        runs[done : done + count] = column["run"][is_run] if len(rows) else column["run"]
-        done += count
-    return _split(infos, runs, run_counts, np.concatenate(ops), op_counts)
-
-
-def _operations(column: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64], runs_before: int) -> Ops:
-    """Operations of a batch; ``pos`` counts from the file's first run."""
-    ops = np.empty(len(rows), OP_DTYPE)
-    ops["pos"] = runs_before + rows - np.arange(len(rows))
-    for name in ("op", "a", "b", "c", "d"):
-        ops[name] = column[name][rows]
-    return ops
-
-
-def _split(
-    infos: tuple[TaskInfo, ...],
-    runs: Runs,
-    run_counts: npt.NDArray[np.int64],
-    ops: Ops,
-    op_counts: npt.NDArray[np.int64],
-) -> tuple[TaskTrace, ...]:
-    """Give each task its part of the runs and operations, both sorted by task."""
-    tasks, run, op = [], 0, 0
-    for info, run_count, op_count in zip(infos, run_counts.tolist(), op_counts.tolist(), strict=True):
-        own = ops[op : op + op_count]
-        own["pos"] -= run
-        tasks.append(TaskTrace(info, runs[run : run + run_count], own))
-        run, op = run + run_count, op + op_count
+    """Give each task its runs and operations; the runs are views of the file's one buffer."""
+    table = file.read(columns=list(COLUMNS))
+    columns = {name: table.column(name).to_numpy() for name in ("task", *_OP_COLUMNS)}
+    runs, ends = _unpacked(path, table.column("runs"))
+    bounds = np.searchsorted(columns["task"], np.arange(len(infos) + 1))
+    if bounds[-1] != len(ends) or np.any(columns["task"][1:] < columns["task"][:-1]):
+        raise TraceError(f"{path}: rows are not sorted by task, or belong to a task that the header lacks")
+    starts = np.concatenate(([0], ends))[bounds]
+    tasks = []
+    for info, first, last in zip(infos, bounds[:-1], bounds[1:], strict=True):
+        ops = np.empty(last - first, OP_DTYPE)
+        ops["pos"] = ends[first:last] - starts[info.index]
+        for name in _OP_COLUMNS:
+            ops[name] = columns[name][first:last]
+        own = runs[starts[info.index] : starts[info.index + 1]]
+        tasks.append(TaskTrace(info, own, ops[ops["op"] != Op.NONE]))
     return tuple(tasks)
+
+
+def _unpacked(path: Path, column: pa.ChunkedArray) -> tuple[Runs, npt.NDArray[np.int64]]:
+    """All rows' runs as one array, and how many there are up to the end of each row."""
+    cells = column.cast(pa.large_binary()).combine_chunks()
+    if cells.null_count or not len(cells):
+        raise TraceError(f"{path}: no rows, or a row without runs")
+    _, offset_buffer, data = cells.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int64)[cells.offset : cells.offset + len(cells) + 1]
+    if np.any(offsets % _RUN_BYTES):
+        raise TraceError(f"{path}: the runs of a row are not whole records of {_RUN_BYTES} bytes")
+    runs: Runs = np.frombuffer(data if data is not None else b"", np.uint64)
+    return runs[offsets[0] // _RUN_BYTES : offsets[-1] // _RUN_BYTES], (offsets[1:] - offsets[0]) // _RUN_BYTES
 
 
 def _check_operations(path: Path, header: Header, tasks: tuple[TaskTrace, ...]) -> None:

@@ -33,9 +33,9 @@ class CaptureSummary:
     references: int
     """Original accesses."""
     records: int
-    """RUN rows."""
+    """Run records."""
     operations: int
-    """Other rows."""
+    """Operations."""
     tasks: int
     """Processes."""
     bytes: int

@@ -49,9 +49,9 @@ def test_a_record_is_unpacked_as_it_was_packed(vpn, kinds, refs, instrs):
     assert [int(column[0]) for column in unpacked] == [vpn, kinds, refs, instrs]
 
 
-@pytest.mark.parametrize("batch_rows", [1, 2, 3, 1 << 17])
-def test_a_trace_is_read_as_it_was_written(tmp_path, monkeypatch, batch_rows):
-    monkeypatch.setattr(fmt, "_BATCH_ROWS", batch_rows)
+@pytest.mark.parametrize("row_runs", [1, 2, 3, 1 << 24])
+def test_a_trace_is_read_as_it_was_written(tmp_path, monkeypatch, row_runs):
+    monkeypatch.setattr(fmt, "ROW_RUNS_MAX", row_runs)
     path, trace = tmp_path / "t.vmtrace", small_trace()
     trace.save(path)
     again = Trace.open(path)
@@ -103,24 +103,52 @@ def test_what_is_no_trace_is_refused(tmp_path):
         Trace.open(path)
 
 
-@pytest.mark.parametrize("batch_rows", [1, 2, 1 << 17])
 @pytest.mark.parametrize("tasks", [[1, 0], [0, 2]], ids=["unsorted", "not in the header"])
-def test_rows_of_tasks_out_of_place_are_refused(tmp_path, monkeypatch, batch_rows, tasks):
-    monkeypatch.setattr(fmt, "_BATCH_ROWS", batch_rows)
+def test_rows_of_tasks_out_of_place_are_refused(tmp_path, tasks):
     path = tmp_path / "t.vmtrace"
     small_trace().save(path)
     table = pq.read_table(path)
-    task_column = [tasks[0]] * 4 + [tasks[1]] * (table.num_rows - 4)
+    task_column = [tasks[0]] * 3 + [tasks[1]] * (table.num_rows - 3)
     pq.write_table(table.set_column(0, "task", pa.array(task_column, pa.uint16())), path)
     with pytest.raises(TraceError, match="rows are not sorted by task"):
         Trace.open(path)
+
+
+def test_runs_that_are_not_whole_records_are_refused(tmp_path):
+    path = tmp_path / "t.vmtrace"
+    small_trace().save(path)
+    table = pq.read_table(path)
+    cells = [b"1234567", *table["runs"].to_pylist()[1:]]
+    pq.write_table(table.set_column(1, "runs", pa.array(cells, pa.large_binary())), path)
+    with pytest.raises(TraceError, match="not whole records of 8 bytes"):
+        Trace.open(path)
+
+
+def test_a_writer_of_plain_binary_in_several_row_groups_is_understood(tmp_path):
+    path = tmp_path / "t.vmtrace"
+    small_trace().save(path)
+    table = pq.read_table(path)
+    plain = table.set_column(1, "runs", table["runs"].cast(pa.binary()))
+    pq.write_table(plain, path, row_group_size=2)
+    for before, after in zip(small_trace().tasks, Trace.open(path).tasks, strict=True):
+        assert np.array_equal(before.runs, after.runs)
+        assert np.array_equal(before.ops, after.ops)
+
+
+def test_runs_behind_the_last_operation_are_kept(tmp_path):
+    only = task(0, [1, 2, 3], [(1, Op.BRK, 4, 0, 0, 0)])
+    header = replace(small_trace().header, tasks=(only.info,))
+    Trace(header, (only,)).save(tmp_path / "t.vmtrace")
+    (again,) = Trace.open(tmp_path / "t.vmtrace").tasks
+    assert again.runs.tolist() == [1, 2, 3]
+    assert np.array_equal(again.ops, only.ops)
 
 
 def test_a_column_of_another_type_is_refused(tmp_path):
     path = tmp_path / "t.vmtrace"
     small_trace().save(path)
     table = pq.read_table(path)
-    pq.write_table(table.set_column(1, "op", table["op"].cast(pa.int64())), path)
+    pq.write_table(table.set_column(2, "op", table["op"].cast(pa.int64())), path)
     with pytest.raises(TraceError, match="column 'op' is int64, expected uint8"):
         Trace.open(path)
 
