@@ -32,6 +32,7 @@ from services.ports.kstack import (
     StackStates,
     StackUse,
     SwappedIn,
+    ThreadOnStack,
     ThreadPcb,
     ThreadStack,
 )
@@ -131,14 +132,27 @@ class KstackCore:
 
     def lose_page(self, stack: int, page: int) -> Empty:
         """A fault: a page leaves the stack's object (refused unless injection is allowed)."""
-        if not self._ctx.env.allow_inject:
-            raise Refused(Reason.INJECTION_REFUSED, "stack", stack, "a system that was started with injection allowed")
+        self._injection_allowed("stack", stack)
         found = self._state.stacks.get(stack)
         if found is None:
             raise Refused(Reason.UNKNOWN_ID, "stack", stack, "the label of a stack that lives")
         if page >= found.pages:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "page", page, f"0 to {found.pages - 1}")
         return self._physmem.lose_page(found.obj, page)
+
+    def place(self, threads: list[ThreadOnStack]) -> Empty:
+        """Give threads stacks that physmem placed (refused unless injection is allowed); vm.kstacks counts them."""
+        state = self._state
+        self._injection_allowed("threads", len(threads))
+        self._threads_without_stack(thread.tid for thread in threads)
+        for thread in threads:
+            placed = thread.stack
+            state.last_label += 1
+            stack = Stack(state.last_label, placed.pages, placed.obj, placed.ks, thread.tid)
+            state.stacks[stack.label] = state.threads[thread.tid] = stack
+            state.kstacks += 1
+        self._publish()
+        return Empty()
 
     def stack_states(self, with_freed: bool) -> StackStates:
         """The stacks and the cache, for inspection; of the freed ones the last 4,096."""
@@ -240,6 +254,10 @@ class KstackCore:
             has_none = tid not in self._state.threads and tid not in seen
             kassert(has_none, "thread_alloc got thread with kstack", "thread_alloc")
             seen.add(tid)
+
+    def _injection_allowed(self, field: str, value: int) -> None:
+        if not self._ctx.env.allow_inject:
+            raise Refused(Reason.INJECTION_REFUSED, field, value, "a system that was started with injection allowed")
 
     def _stacks_of(self, tids: list[int]) -> list[Stack]:
         """The complete stacks of threads, each of which occurs once.

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from hardware_sim.arch import Arch
 from hardware_sim.arch import arch as arch_named
-from services.physmem import glue, inspect, kstack_pages, vm_pageout
+from services.physmem import glue, inspect, kstack_pages, situation, vm_pageout
 from services.physmem.access import access
 from services.physmem.checks import check_maps, digest_maps
 from services.physmem.imgact import HEADER_BYTES, vm_imgact_map_page, vm_imgact_unmap_page, vnode_object
@@ -42,6 +42,9 @@ from services.ports.physmem import (
     AccessChecks,
     Accessed,
     Errno,
+    Evicted,
+    IcacheSync,
+    ImagePages,
     KmemData,
     KmemRange,
     KmemWrite,
@@ -53,9 +56,13 @@ from services.ports.physmem import (
     PageoutBegin,
     PageoutResult,
     PagesNeeded,
+    PageValid,
     PhysmemBoot,
     PhysmemBooted,
     Pins,
+    Placed,
+    PlacedFile,
+    PlacedStack,
     RssLimit,
     SfBuf,
     SpaceId,
@@ -73,7 +80,6 @@ from services.runtime.errors import Reason, Refused
 from services.runtime.events import Kind
 
 AnswerT = TypeVar("AnswerT")
-_KSTACK_MAX_PAGES = 32
 
 
 class PhysmemCore:
@@ -208,9 +214,19 @@ class PhysmemCore:
             sleep = vm.suspend(image, mapping, op)
             return self._done(SfBuf(Status.SUSPENDED, sleep, pindex=pindex, pins=pins))
         if mapping == 0:
-            return self._done(SfBuf(pindex=pindex, pins=pins))
+            return self._done(SfBuf(pindex=pindex, pins=pins, page_requests=image.page_requests))
         header = vm.ram.read(vm.sf_bufs[mapping].frame, 0, HEADER_BYTES)
-        return self._done(SfBuf(mapping=mapping, pindex=pindex, pins=pins + 1, header=header))
+        generation = vm.objects[image.object].replaced.get(pindex, 0)
+        return self._done(
+            SfBuf(
+                mapping=mapping,
+                pindex=pindex,
+                pins=pins + 1,
+                header=header,
+                generation=generation,
+                page_requests=image.page_requests,
+            )
+        )
 
     def vm_imgact_unmap_page(self, mapping: int, pins: int) -> Pins:
         """vm_imgact_unmap_page (vm_glue.c:283-294)."""
@@ -219,10 +235,9 @@ class PhysmemCore:
         vm_imgact_unmap_page(self.vm, mapping)
         return self._done(Pins(pins - 1))
 
-    def vm_sync_icache(self, vmspace: int, va: int, sz: int) -> Empty:
+    def vm_sync_icache(self, vmspace: int, va: int, sz: int) -> IcacheSync:
         """vm_sync_icache (vm_glue.c:296-301)."""
-        glue.vm_sync_icache(self.vm, self.vm.space_map(vmspace), va, sz)
-        return self._done(Empty())
+        return self._done(glue.vm_sync_icache(self.vm, self.vm.space_map(vmspace), va, sz))
 
     # References and devices
 
@@ -257,8 +272,8 @@ class PhysmemCore:
         """Objects, kernel VA, wired pages and mappings of new stacks (vm_glue.c:353-408)."""
         vm = self.vm
         for size in sizes:
-            if not 1 <= size <= _KSTACK_MAX_PAGES:
-                raise Refused(Reason.FIELD_OUT_OF_RANGE, "sizes", size, f"1 to {_KSTACK_MAX_PAGES} pages")
+            if not 1 <= size <= kstack_pages.KSTACK_MAX_PAGES:
+                raise Refused(Reason.FIELD_OUT_OF_RANGE, "sizes", size, f"1 to {kstack_pages.KSTACK_MAX_PAGES} pages")
         create = vm.resume(op, StackCreateOp) if op else StackCreateOp(sizes)
         sleep = kstack_pages.stack_create(vm, create)
         if sleep is None:
@@ -306,15 +321,43 @@ class PhysmemCore:
         """Load from mapped kernel memory."""
         return KmemData([kmem_read(self.vm, entry.addr, entry.len) for entry in ranges])
 
+    # Situations and faults
+
+    def place(self, stacks: list[PlacedStack], files: list[PlacedFile], vmspaces: list[int]) -> Placed:
+        """Build a situation: stacks and files with their pages, address spaces."""
+        situation.allowed(self.vm, "stacks", len(stacks))
+        return self._done(situation.place(self.vm, stacks, files, vmspaces))
+
+    def set_page(self, file: str, pindex: int, valid: PageValid, dirty: bool) -> Empty:
+        """The state of a resident page of a file changes."""
+        vm = self.vm
+        situation.allowed(vm, "file", file)
+        if file not in vm.files:
+            raise Refused(Reason.UNKNOWN_ID, "file", file, "a file that was opened")
+        situation.set_valid(vm, self._resident(vm.files[file], pindex), valid, dirty)
+        return self._done(Empty())
+
+    def evict(self, obj: int, pindexes: list[int]) -> Evicted:
+        """The page daemon takes pages of an object; what was dirty counts as written."""
+        vm = self.vm
+        situation.allowed(vm, "obj", obj)
+        if obj not in vm.objects:
+            raise Refused(Reason.UNKNOWN_ID, "obj", obj, "an object that lives")
+        return self._done(Evicted(situation.evict(vm, vm.objects[obj], pindexes)))
+
     def lose_page(self, obj: int, pindex: int) -> Empty:
         """A fault: the page leaves its object (refused unless injection is allowed)."""
-        vm = self.vm
-        if not vm.ctx.env.allow_inject:
-            raise Refused(Reason.INJECTION_REFUSED, "obj", obj, "a system that was started with injection allowed")
-        if obj not in vm.objects or pindex not in vm.objects[obj].resident:
-            raise Refused(Reason.UNKNOWN_ID, "pindex", pindex, f"a resident page of object {obj}")
-        vm_page_lose(vm, vm.objects[obj], pindex)
+        situation.allowed(self.vm, "obj", obj)
+        self._resident(obj, pindex)
+        vm_page_lose(self.vm, self.vm.objects[obj], pindex)
         return self._done(Empty())
+
+    def _resident(self, obj: int, pindex: int) -> int:
+        """A resident page of an object."""
+        found = self.vm.objects.get(obj)
+        if found is None or pindex not in found.resident:
+            raise Refused(Reason.UNKNOWN_ID, "pindex", pindex, f"a resident page of object {obj}")
+        return found.resident[pindex]
 
     # The page daemon
 
@@ -353,6 +396,10 @@ class PhysmemCore:
         """State of the pages of kernel stacks, for inspection."""
         vm = self.vm
         return ObjectsPages([inspect.object_pages(vm, stack) for stack in stacks], len(vm.objects), vm.arena.in_use)
+
+    def image_pages(self, files: list[str]) -> ImagePages:
+        """State of the pages of image files, and their live mappings, for inspection."""
+        return ImagePages([inspect.image_pages(self.vm, file) for file in files], inspect.image_mappings(self.vm))
 
     def sysctl_get(self) -> Settings:
         """All sysctls of this service."""

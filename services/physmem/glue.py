@@ -8,7 +8,7 @@ from services.physmem.pmap import pmap_sync_icache
 from services.physmem.vm_map import VM_PROT_ALL, VmMap, vm_map_check_protection
 from services.physmem.vm_map_wire import vm_map_unwire, vm_map_wire
 from services.ports.common import Suspension
-from services.ports.physmem import KernReturn
+from services.ports.physmem import IcacheSync, KernReturn
 from services.runtime.errors import kassert
 from services.runtime.events import Kind
 
@@ -107,6 +107,6 @@ def vsunlock(vm: Machine, map_: VmMap, addr: int, len: int) -> None:
     vm.ctx.event(Kind.VSUNLOCK, map_.id, addr, len)
 
 
-def vm_sync_icache(vm: Machine, map_: VmMap, va: int, sz: int) -> None:
+def vm_sync_icache(vm: Machine, map_: VmMap, va: int, sz: int) -> IcacheSync:
     """vm_sync_icache (vm_glue.c:296-301): make the instruction cache see what was stored in the map's memory."""
-    pmap_sync_icache(vm, map_.id, va, sz)
+    return IcacheSync(map_.id, va, sz, pmap_sync_icache(vm, map_.id, va, sz))

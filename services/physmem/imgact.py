@@ -21,6 +21,7 @@ from services.physmem.vm_page import (
 from services.physmem.vm_pager import get_pages_scripted, read_start, read_wait
 from services.ports.common import Suspension
 from services.ports.pager import VmPager
+from services.ports.physmem import PageRequest
 from services.runtime.events import Kind
 
 HEADER_BYTES = 64
@@ -55,6 +56,7 @@ def vm_imgact_hold_page(vm: Machine, op: ImgactOp) -> int | Suspension | None:
         rv = _get_page(vm, obj, op)
         if isinstance(rv, Suspension):
             return rv
+        op.page_requests.append(PageRequest(first=op.pindex, count=1, result=rv))
         found = vm_page_lookup(vm, obj, op.pindex)
         if found is None:
             return None

@@ -14,9 +14,22 @@ from services.physmem.pmap import pmap_extract, vpn_of
 from services.physmem.state import VmObject
 from services.physmem.vm_map import VmMap, VmMapEntry
 from services.physmem.vmspace import vmspace_resident_count
-from services.ports.physmem import ObjectPages, SpaceInfo, StackPages, Stamps, WiredRange
+from services.ports.physmem import (
+    FilePages,
+    ImageMapping,
+    ObjectPages,
+    PageQueue,
+    PageState,
+    PageValid,
+    SpaceInfo,
+    StackPages,
+    Stamps,
+    WiredRange,
+)
+from services.runtime.errors import Reason, Refused
 
 _QUEUE_LETTERS = {PQ_INACTIVE: "I", PQ_ACTIVE: "A"}
+_QUEUES = {PQ_INACTIVE: PageQueue.INACTIVE, PQ_ACTIVE: PageQueue.ACTIVE}
 _WIRED_SHOWN_MAX = 9
 SWAP_META_PAGES = 32
 """Pages of one block of the pager's swap metadata."""
@@ -53,6 +66,37 @@ def _mapped(vm: Machine, stack: StackPages, frames: list[int | None]) -> str:
     return "".join(
         "." if there is None else "M" if there == m else "S" for there, m in zip(mapped, frames, strict=True)
     )
+
+
+def image_pages(vm: Machine, file: str) -> FilePages:
+    """Resident pages of a file's object, by index.
+
+    Raises:
+        Refused: No such file was opened.
+    """
+    if file not in vm.files:
+        raise Refused(Reason.UNKNOWN_ID, "files", file, "a file that was opened")
+    obj = vm.objects[vm.files[file]]
+    return FilePages(file, [_page_state(vm, obj, pindex) for pindex in sorted(obj.resident)])
+
+
+def _page_state(vm: Machine, obj: VmObject, pindex: int) -> PageState:
+    m, pages = obj.resident[pindex], vm.pages
+    return PageState(
+        pindex,
+        PageValid.ALL if pages.valid[m] == vm.bits_all else PageValid.PARTIAL if pages.valid[m] else PageValid.NONE,
+        pages.dirty[m] != 0,
+        pages.wire_count[m],
+        pages.hold_count[m],
+        _QUEUES.get(pages.queue[m], PageQueue.NONE),
+        vm_page_xbusied(vm, m),
+        obj.replaced.get(pindex, 0),
+    )
+
+
+def image_mappings(vm: Machine) -> list[ImageMapping]:
+    """Live mappings of image pages, by id; a page that was freed meanwhile keeps its index while it is held."""
+    return [ImageMapping(mapping, vm.pages.pindex[sf.frame]) for mapping, sf in sorted(vm.sf_bufs.items())]
 
 
 def wired_ranges(map_: VmMap) -> list[WiredRange]:

@@ -33,6 +33,8 @@ from services.ports.physmem import PageRequest, StackBuilt, StackPages, SwapStac
 from services.runtime.errors import KernelPanic, kassert
 from services.runtime.events import Kind
 
+KSTACK_MAX_PAGES = 32
+"""KSTACK_MAX_PAGES (vm_glue.c:315)."""
 PCB_BYTES = Pcb.LAYOUT.size
 """Bytes at the top of a stack that hold the registers of a thread that is swapped out."""
 
@@ -50,23 +52,28 @@ def stack_create(vm: Machine, op: StackCreateOp) -> Suspension | None:
                 return sleep
         if len(op.built) == len(op.sizes):
             return None
-        op.built.append(_begin_stack(vm, op.sizes[len(op.built)]))
+        pages = op.sizes[len(op.built)]
+        stack = stack_allocate(vm, pages)
+        if stack is None:
+            op.built.append(StackBuilt())
+        else:
+            op.built.append(StackBuilt(stack, (pages + vm.kstack_guard_pages) * vm.arch.page_size))
 
 
-def _begin_stack(vm: Machine, pages: int) -> StackBuilt:
-    """Object, kernel address space and guard of a stack; ks 0 if there is no address space."""
+def stack_allocate(vm: Machine, pages: int) -> StackPages | None:
+    """Object, kernel address space and guard of a stack (vm_glue.c:353-386); None if there is no address space."""
     page_size, guard = vm.arch.page_size, vm.kstack_guard_pages
     ksobj = vm_object_allocate(vm, ObjectType.DEFAULT, pages)
     align = vm.arch.kstack_align_pages * page_size if vm.arch.kstack_align_pages > 1 else 0
     ks = kva_alloc(vm, (pages + guard) * page_size, align)
     if ks == 0:
         vm_object_deallocate(vm, ksobj)
-        return StackBuilt(StackPages(0, 0, 0))
+        return None
     if guard != 0:
         pmap_qremove(vm, ks, guard)
         ks += guard * page_size
     vm.stacks[ksobj.id] = KernelStack(ks, pages, resident=False)
-    return StackBuilt(StackPages(ksobj.id, ks, pages), (pages + guard) * page_size)
+    return StackPages(ksobj.id, ks, pages)
 
 
 def _grab_stack(vm: Machine, op: StackCreateOp, built: StackBuilt) -> Suspension | None:
@@ -170,9 +177,11 @@ def _vm_thread_swapin(vm: Machine, op: StackSwapinOp, swap: SwapStack) -> Suspen
             vm_page_xunbusy(vm, ma[i])
         op.page += 1
     pmap_qenter(vm, swap.stack.ks, ma)
-    op.pcbs.append(vm.ram.read(ma[-1], vm.arch.page_size - PCB_BYTES))
     vm.stacks[swap.stack.obj].resident = True
-    read = sum(request.count for request in op.page_requests if request.stack == op.index)
+    requests = [request for request in op.page_requests if request.stack == op.index]
+    read = sum(request.count for request in requests)
+    without_pcb = op.scripted and requests and requests[-1].first + requests[-1].count == pages
+    op.pcbs.append(b"" if without_pcb else vm.ram.read(ma[-1], vm.arch.page_size - PCB_BYTES))
     vm.ctx.event(Kind.STACK_PAGES_IN, swap.stack.obj, pages, read)
     op.frames, op.page = [], 0
     return None
@@ -187,6 +196,7 @@ def _get_run(vm: Machine, op: StackSwapinOp, swap: SwapStack, ksobj: VmObject) -
         vm_object_pip_add(vm, ksobj, 1)
         op.run = _invalid_run(vm, ma, i)
         status = get_pages_scripted(vm, ksobj, i, ma[i : i + op.run])
+        op.scripted = status is not None
         if status is None:
             started = read_start_wired(vm, ksobj, i, ma[i : i + op.run])
             op.io, status = started.io, started.status

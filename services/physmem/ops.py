@@ -143,6 +143,7 @@ class StackSwapinOp:
         run: Pages of that read's request.
         pcbs: Registers found so far.
         page_requests: Pager calls so far.
+        scripted: A scripted pager answered the last of them.
     """
 
     stacks: list[SwapStack]
@@ -153,6 +154,7 @@ class StackSwapinOp:
     run: int = 0
     pcbs: list[bytes] = field(default_factory=list)
     page_requests: list[PageRequest] = field(default_factory=list)
+    scripted: bool = False
 
 
 @dataclass(slots=True)
@@ -164,12 +166,14 @@ class ImgactOp:
         pindex: Index of the page.
         frame: The page, exclusively busy, or None.
         io: Read in progress; 0: none.
+        page_requests: Pager calls so far.
     """
 
     object: int
     pindex: int
     frame: int | None = None
     io: int = 0
+    page_requests: list[PageRequest] = field(default_factory=list)
 
 
 Operation = AccessOp | WireOp | MapChangeOp | StackCreateOp | StackSwapinOp | ImgactOp

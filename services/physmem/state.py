@@ -70,6 +70,8 @@ class VmObject:
     """Ids of the objects that shadow this one, in order (shadow_head)."""
     file: int = 0
     """VNODE: the pager's id of the file."""
+    replaced: dict[int, int] = field(default_factory=dict)
+    """How often the pager put another page in the place of a resident one, by pindex; most never were."""
     swapped: dict[int, None] = field(default_factory=dict)
     """Indexes of pages that have a swap block: what the pager's metadata says once it was told of `Vm.unswapped`."""
 

@@ -295,7 +295,9 @@ def vm_page_remove(vm: Vm, m: int) -> None:
     if vm_page_xbusied(vm, m):
         vm_page_flash(vm, m)
         pages.busy_lock[m] = VPB_UNBUSIED
-    del vm.objects[pages.object[m]].resident[pages.pindex[m]]
+    object_, pindex = vm.objects[pages.object[m]], pages.pindex[m]
+    del object_.resident[pindex]
+    object_.replaced.pop(pindex, None)
     pages.object[m] = 0
 
 

@@ -178,9 +178,10 @@ def _replace(vm: Machine, obj: VmObject, pindex: int) -> int:
         getattr(fields, name)[m] = getattr(fields, name)[old]
     fields.wire_count[old] = 0
     vm.ram.copy(old, m)
-    queue = vm.pages.queue[old]
+    queue, times = vm.pages.queue[old], obj.replaced.get(pindex, 0)
     vm_page_free(vm, old)
     vm_page_insert(vm, m, obj, pindex)
+    obj.replaced[pindex] = times + 1
     if queue != PQ_NONE:
         vm_page_enqueue(vm, queue, m)
     return m

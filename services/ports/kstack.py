@@ -21,7 +21,7 @@ from services.ports.common import (
     Suspension,
     Violations,
 )
-from services.ports.physmem import PageRequest
+from services.ports.physmem import PageRequest, StackPages
 
 
 @dataclass(slots=True)
@@ -147,9 +147,19 @@ class SwappedIn:
     suspension: Suspension | None = None
     """The sleep."""
     pcbs: list[bytes] = field(default_factory=list)
-    """Registers found at the top of each stack, in order (when DONE)."""
+    """Registers found at the top of each stack, in order (when DONE); empty where a scripted pager gave the page."""
     page_requests: list[PageRequest] = field(default_factory=list)
     """Pager calls so far, in order."""
+
+
+@dataclass(slots=True)
+class ThreadOnStack:
+    """A thread and the stack that it is to have."""
+
+    tid: I64 = 0
+    """Thread id."""
+    stack: StackPages = field(default_factory=StackPages)
+    """Object, address and pages, as physmem placed them."""
 
 
 @dataclass(slots=True)
@@ -237,6 +247,10 @@ class KstackPort(Protocol):
 
     def lose_page(self, stack: U64, page: U32) -> Empty:
         """A fault: a page leaves the stack's object (refused unless injection is allowed)."""
+        ...
+
+    def place(self, threads: list[ThreadOnStack]) -> Empty:
+        """Give threads stacks that physmem placed (refused unless injection is allowed); vm.kstacks counts them."""
         ...
 
     def stack_states(self, with_freed: bool) -> StackStates:

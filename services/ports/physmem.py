@@ -209,6 +209,20 @@ class Errno:
 
 
 @dataclass(slots=True)
+class PageRequest:
+    """One vm_pager_get_pages() call."""
+
+    stack: U32 = 0
+    """Swap-in: index of the stack within the request."""
+    first: U64 = 0
+    """First page of the run."""
+    count: U32 = 0
+    """Pages of the run."""
+    result: I32 = 0
+    """VM_PAGER_ code."""
+
+
+@dataclass(slots=True)
 class SfBuf:
     """A processor-private mapping of an image page."""
 
@@ -224,6 +238,10 @@ class SfBuf:
     """td_pinned of the calling thread afterwards."""
     header: bytes = b""
     """First 64 bytes of the page, as exec reads them."""
+    generation: U32 = 0
+    """How often the pager replaced the page at this index since it is resident."""
+    page_requests: list[PageRequest] = field(default_factory=list)
+    """Pager calls, in order."""
 
 
 @dataclass(slots=True)
@@ -232,6 +250,20 @@ class Pins:
 
     pins: I32 = 0
     """td_pinned afterwards."""
+
+
+@dataclass(slots=True)
+class IcacheSync:
+    """What reached pmap_sync_icache()."""
+
+    vmspace: U64 = 0
+    """Address space; 0: the kernel's."""
+    va: U64 = 0
+    """First address."""
+    sz: U64 = 0
+    """Bytes."""
+    pages: U32 = 0
+    """Mapped pages whose instructions the architecture had to make visible."""
 
 
 @dataclass(slots=True)
@@ -315,20 +347,6 @@ class SwapStack:
 
 
 @dataclass(slots=True)
-class PageRequest:
-    """One vm_pager_get_pages() call of a swap-in."""
-
-    stack: U32 = 0
-    """Index of the stack within the request."""
-    first: U32 = 0
-    """First page of the run."""
-    count: U32 = 0
-    """Pages of the run."""
-    result: I32 = 0
-    """VM_PAGER_ code."""
-
-
-@dataclass(slots=True)
 class StacksIn:
     """Stacks brought in."""
 
@@ -337,7 +355,7 @@ class StacksIn:
     suspension: Suspension | None = None
     """The sleep."""
     pcbs: list[bytes] = field(default_factory=list)
-    """Saved registers of each stack, in order (when DONE)."""
+    """Saved registers of each stack, in order (when DONE); empty where a scripted pager gave the page, without them."""
     page_requests: list[PageRequest] = field(default_factory=list)
     """Pager calls so far, in order."""
 
@@ -458,6 +476,122 @@ class ObjectsPages:
     """Kernel address space allocated by kva_alloc."""
 
 
+class PageValid(IntEnum):
+    """How much of a page is valid."""
+
+    NONE = 0
+    """Nothing."""
+    PARTIAL = 1
+    """Some of its blocks."""
+    ALL = 2
+    """VM_PAGE_BITS_ALL."""
+
+
+class PageQueue(IntEnum):
+    """Page queue on which a page is."""
+
+    INACTIVE = 0
+    """PQ_INACTIVE."""
+    ACTIVE = 1
+    """PQ_ACTIVE."""
+    NONE = 2
+    """PQ_NONE, as every wired page."""
+
+
+@dataclass(slots=True)
+class PageState:
+    """A resident page of an object."""
+
+    pindex: U64 = 0
+    """Index in the object."""
+    valid: PageValid = PageValid.NONE
+    """How much of it is valid."""
+    dirty: bool = False
+    """A block of it is dirty."""
+    wired: U32 = 0
+    """wire_count."""
+    held: U32 = 0
+    """hold_count."""
+    queue: PageQueue = PageQueue.INACTIVE
+    """Its queue; of a placed page it counts if the page is not wired."""
+    busy: bool = False
+    """It is exclusively busy."""
+    generation: U32 = 0
+    """How often the pager replaced the page at this index since it is resident."""
+
+
+@dataclass(slots=True)
+class PlacedStack:
+    """A kernel stack to place."""
+
+    size: I32 = 0
+    """td_kstack_pages, 1 to 32."""
+    pages: list[PageState] = field(default_factory=list)
+    """Its resident pages."""
+    mapped: bool = False
+    """They are mapped at the stack's address."""
+
+
+@dataclass(slots=True)
+class PlacedFile:
+    """An image file to place."""
+
+    file: str = ""
+    """Base name; no file of that name was opened before."""
+    size: U64 = 0
+    """Its size, in pages."""
+    pages: list[PageState] = field(default_factory=list)
+    """Resident pages of its object."""
+
+
+@dataclass(slots=True)
+class Placed:
+    """What was placed, in the order asked."""
+
+    stacks: list[StackPages] = field(default_factory=list)
+    """The stacks, with object and address."""
+    vmspaces: list[U64] = field(default_factory=list)
+    """Ids of the address spaces."""
+
+
+@dataclass(slots=True)
+class Evicted:
+    """Pages that the page daemon could take."""
+
+    pindexes: list[U64] = field(default_factory=list)
+    """Their indexes, in the order asked."""
+
+
+@dataclass(slots=True)
+class FilePages:
+    """Resident pages of a file's object."""
+
+    file: str = ""
+    """Base name."""
+    pages: list[PageState] = field(default_factory=list)
+    """By index."""
+
+
+@dataclass(slots=True)
+class ImageMapping:
+    """A live mapping of vm_imgact_map_page."""
+
+    mapping: U64 = 0
+    """Its id."""
+    pindex: U64 = 0
+    """Index of the page in its object."""
+
+
+@dataclass(slots=True)
+class ImagePages:
+    """Image files in memory."""
+
+    files: list[FilePages] = field(default_factory=list)
+    """In the order asked."""
+    mappings: list[ImageMapping] = field(default_factory=list)
+    """All live mappings, by id."""
+
+
 @dataclass(slots=True)
 class WiredRange:
     """Pages of equal wire count in an address map."""
@@ -537,13 +671,11 @@ class PhysmemPort(Protocol):
         """vm_imgact_unmap_page (vm_glue.c:283-294)."""
         ...
 
-    def vm_sync_icache(self, vmspace: U64, va: U64, sz: U64) -> Empty:
+    def vm_sync_icache(self, vmspace: U64, va: U64, sz: U64) -> IcacheSync:
         """vm_sync_icache (vm_glue.c:296-301)."""
         ...
 
-    def access(
-        self, vmspace: U64, runs: bytes, start: U64, budget_us: I64, phase: U32, op: U64
-    ) -> Accessed:
+    def access(self, vmspace: U64, runs: bytes, start: U64, budget_us: I64, phase: U32, op: U64) -> Accessed:
         """Issue packed runs of references from record `start` on, as a processor does to its MMU.
 
         A record is a uint64: vpn << 27 | kinds << 24 | refs << 12 | instructions (docs/trace-format.md). `op` names
@@ -616,6 +748,28 @@ class PhysmemPort(Protocol):
         """State of the pages of kernel stacks, for inspection."""
         ...
 
+    def image_pages(self, files: list[str]) -> ImagePages:
+        """State of the pages of image files, and their live mappings, for inspection."""
+        ...
+
+    def place(self, stacks: list[PlacedStack], files: list[PlacedFile], vmspaces: list[I32]) -> Placed:
+        """Build a situation (refused unless injection is allowed): stacks and files with their pages, address spaces.
+
+        Of an address space its vm_refcnt is given; it is empty.
+        """
+        ...
+
+    def set_page(self, file: str, pindex: U64, valid: PageValid, dirty: bool) -> Empty:
+        """The state of a resident page of a file changes (refused unless injection is allowed)."""
+        ...
+
+    def evict(self, obj: U64, pindexes: list[U64]) -> Evicted:
+        """The page daemon takes pages of an object; what was dirty counts as written (refused as `place` is).
+
+        It can take those that are resident and neither wired nor held nor busy.
+        """
+        ...
+
     def lose_page(self, obj: U64, pindex: U64) -> Empty:
         """A fault: the page leaves its object (refused unless injection is allowed)."""
         ...
@@ -655,6 +809,7 @@ READS = frozenset(
         "counters",
         "digest",
         "events",
+        "image_pages",
         "kernacc",
         "kmem_read",
         "object_pages",

@@ -164,6 +164,8 @@ class SchedulerBoot:
     """Bytes of a page of the architecture."""
     allow_inject: bool = False
     """Scripted answers are accepted."""
+    bare: bool = False
+    """No process but process 0: those of a situation are placed (refused unless injection is allowed)."""
 
 
 @dataclass(slots=True)
@@ -252,6 +254,265 @@ class SchedulerStats:
     """Virtual time without a runnable thread."""
 
 
+@dataclass(slots=True)
+class ThreadState:
+    """The fields of a thread that swapping looks at, with the values of sys/proc.h."""
+
+    tid: I64 = 0
+    """Thread id."""
+    state: U32 = 0
+    """td_state: TDS_INACTIVE 0, INHIBITED 1, CAN_RUN 2, RUNQ 3, RUNNING 4."""
+    flags: U32 = 0
+    """td_flags: TDF_INMEM 0x4, TDF_CANSWAP 0x40, TDF_SWAPINREQ 0x400000 ..."""
+    inhibitors: U32 = 0
+    """td_inhibitors: TDI_SUSPENDED 1, SLEEPING 2, SWAPPED 4, LOCK 8, IWAIT 16."""
+    pri_class: U32 = 3
+    """td_pri_class: PRI_ITHD 1, REALTIME 2, TIMESHARE 3, IDLE 4; the FIFO bit is 8."""
+    slptick: I32 = 0
+    """td_slptick."""
+    nswap: I32 = 0
+    """td_ru.ru_nswap."""
+    kstack: U64 = 0
+    """td_kstack; 0: none."""
+    kstack_pages: I32 = 0
+    """td_kstack_pages."""
+
+
+@dataclass(slots=True)
+class ProcState:
+    """The fields of a process that swapping looks at, with the values of sys/proc.h."""
+
+    pid: I32 = 0
+    """Process id."""
+    name: str = ""
+    """p_comm."""
+    state: U32 = 0
+    """p_state: PRS_NEW 0, PRS_NORMAL 1, PRS_ZOMBIE 2."""
+    flags: U32 = 0
+    """p_flag: P_SYSTEM 0x200, P_TRACED 0x800, P_WEXIT 0x2000, P_STOPPED_SINGLE 0x80000, P_INMEM 0x10000000 ..."""
+    lock: I32 = 0
+    """p_lock."""
+    swtick: U32 = 0
+    """p_swtick, unsigned."""
+    nice: I32 = 0
+    """p_nice."""
+    vmspace: U64 = 0
+    """Address space; 0: none."""
+    threads: list[ThreadState] = field(default_factory=list)
+    """Its threads, in order."""
+
+
+@dataclass(slots=True)
+class VmspaceState:
+    """What the scheduler knows of an address space."""
+
+    vmspace: U64 = 0
+    """Its id."""
+    refcnt: I32 = 1
+    """vm_refcnt."""
+    swrss: I64 = 0
+    """vm_swrss, in pages."""
+    shm: bool = False
+    """System V shared memory is attached (vm_shm)."""
+
+
+@dataclass(slots=True)
+class ProcStates:
+    """Processes and address spaces as swapping sees them."""
+
+    procs: list[ProcState] = field(default_factory=list)
+    """Processes in the order of allproc, then zombies."""
+    vmspaces: list[VmspaceState] = field(default_factory=list)
+    """Address spaces by id."""
+
+
+class ChangeField(IntEnum):
+    """What a change sets: the clock, or a field of a process, a thread or an address space."""
+
+    TICKS = 0
+    """The clock moves on by `value`, wrapping."""
+    P_STATE = 1
+    """p_state of process `id`."""
+    P_FLAG = 2
+    """p_flag."""
+    P_LOCK = 3
+    """p_lock."""
+    P_SWTICK = 4
+    """p_swtick."""
+    P_NICE = 5
+    """p_nice."""
+    TD_STATE = 6
+    """td_state of thread `id`."""
+    TD_FLAGS = 7
+    """td_flags."""
+    TD_INHIBITORS = 8
+    """td_inhibitors; a thread that begins or ceases to sleep goes on or off a sleep queue."""
+    TD_PRI_CLASS = 9
+    """td_pri_class."""
+    TD_SLPTICK = 10
+    """td_slptick."""
+    VM_RESIDENT = 11
+    """What vmspace_resident_count() reports of address space `id`, in pages."""
+    VM_MAP_LOCKED = 12
+    """Somebody holds the map's lock: 1, or gives it back: 0."""
+
+
+@dataclass(slots=True)
+class Change:
+    """Something that the rest of the kernel changes."""
+
+    field: ChangeField = ChangeField.TICKS
+    """What."""
+    id: I64 = 0
+    """Process, thread or address space."""
+    value: I64 = 0
+    """Its new value."""
+
+
+@dataclass(slots=True)
+class ChangesAt:
+    """Changes at a point within a call."""
+
+    point: str = ""
+    """Preemption point of the core, for example `swapper:after_scan`; `sleep`: during a sleep of the caller."""
+    nth: U32 = 1
+    """At which time that the call reaches the point, from 1."""
+    changes: list[Change] = field(default_factory=list)
+    """What changes, in order."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """The clock after a call that may have moved it."""
+
+    ticks: I32 = 0
+    """The kernel's `ticks`."""
+
+
+class Left(IntEnum):
+    """How a call of a C function that may sleep ended."""
+
+    RETURNED = 0
+    """The function returned."""
+    SLEEP = 1
+    """It was left asleep, in the last of its sleeps."""
+    VM_WAIT = 2
+    """It was left in VM_WAIT."""
+
+
+@dataclass(slots=True)
+class Slept:
+    """A sleep of the caller."""
+
+    channel: str = ""
+    """Sleep channel: `proc0`, `swapin:<pid>` (&p->p_flag), `page:<frame>` ..."""
+    timeout_ticks: I32 = 0
+    """Its timeout; 0: none."""
+
+
+@dataclass(slots=True)
+class StackRead:
+    """A vm_pager_get_pages() call for a kernel stack."""
+
+    tid: I64 = 0
+    """Thread whose stack it is."""
+    first: U64 = 0
+    """First page of the run."""
+    count: U32 = 0
+    """Pages of the run."""
+    result: I32 = 0
+    """VM_PAGER_ code."""
+
+
+@dataclass(slots=True)
+class SwapoutCall:
+    """What a call of swapout_procs did."""
+
+    swapped_out: list[I32] = field(default_factory=list)
+    """Processes whose swapout() succeeded, in order."""
+    busy: list[I32] = field(default_factory=list)
+    """Processes whose swapout() returned EBUSY, in order, once for each time."""
+    wakeups: list[str] = field(default_factory=list)
+    """Channels woken, in order."""
+    livelock: list[I32] = field(default_factory=list)
+    """Processes that would be retried for ever; the scan was given up. Empty: it ended."""
+
+
+@dataclass(slots=True)
+class SwapinCall:
+    """What a call of swapper or faultin did."""
+
+    swapped_in: list[I32] = field(default_factory=list)
+    """Processes brought in, in order."""
+    vm_waits: U32 = 0
+    """VM_WAITs."""
+    sleeps: list[Slept] = field(default_factory=list)
+    """All other sleeps of the caller, in order."""
+    wakeups: list[str] = field(default_factory=list)
+    """Channels woken, in order."""
+    page_requests: list[StackRead] = field(default_factory=list)
+    """Pager calls, in order."""
+    left: Left = Left.RETURNED
+    """How the call ended."""
+    ticks: I32 = 0
+    """The kernel's `ticks` afterwards."""
+
+
+@dataclass(slots=True)
+class Woken:
+    """What a call woke."""
+
+    wakeups: list[str] = field(default_factory=list)
+    """Channels woken, in order."""
+    wakeup_swapper: bool = False
+    """setrunnable() asked for the swapper, and kick_proc0() was called."""
+
+
+class ForkStepKind(IntEnum):
+    """What vm_forkproc has done by the kernel around it."""
+
+    UNSHARE = 0
+    """vmspace_unshare(pid); `vmspace` is the copy, 0 if it failed."""
+    SHMFORK = 1
+    """shmfork(pid, child_pid)."""
+    CPU_FORK = 2
+    """cpu_fork(tid, child_pid, child_tid, flags)."""
+
+
+@dataclass(slots=True)
+class ForkStep:
+    """One of these calls, with its arguments; what does not apply is 0."""
+
+    kind: ForkStepKind = ForkStepKind.UNSHARE
+    """Which."""
+    pid: I32 = 0
+    """The process, or the parent."""
+    tid: I64 = 0
+    """The calling thread."""
+    child_pid: I32 = 0
+    """The child."""
+    child_tid: I64 = 0
+    """The child's thread."""
+    vmspace: U64 = 0
+    """Address space of the child at that moment, or the copy."""
+    flags: U32 = 0
+    """RF bits."""
+
+
+@dataclass(slots=True)
+class ForkprocCall:
+    """What a call of vm_forkproc did."""
+
+    steps: list[ForkStep] = field(default_factory=list)
+    """What it called, in order."""
+    vm_waits: U32 = 0
+    """VM_WAITs."""
+    left: Left = Left.RETURNED
+    """How the call ended."""
+    error: I32 = 0
+    """With RETURNED: 0, or ENOMEM 12."""
+
+
 class SchedulerPort(Protocol):
     """Processes, threads, run queue, sleep queues, clock, and the kernel threads: swapper, page daemon, vmdaemon."""
 
@@ -267,22 +528,65 @@ class SchedulerPort(Protocol):
         """First dispatch, or the next after IDLE; `limit_us` bounds the virtual time that may pass (0: no bound)."""
         ...
 
-    def report(
-        self, tid: I64, outcome: Outcome, trap: Trap, upcalls: Upcalls, limit_us: I64
-    ) -> Dispatch:
+    def report(self, tid: I64, outcome: Outcome, trap: Trap, upcalls: Upcalls, limit_us: I64) -> Dispatch:
         """Outcome of a slice, unread, and the trap behind it; answers the next dispatch."""
         ...
 
-    def swapout_procs(self, action: U32) -> Empty:
+    def swapout_procs(self, action: U32) -> SwapoutCall:
         """swapout_procs (vm_glue.c:855-1006) now, as the vmdaemon calls it."""
         ...
 
-    def faultin(self, pid: I32) -> Empty:
-        """faultin (vm_glue.c:681-729) of a process now, as a PHOLD calls it."""
+    def swapper(self, script: list[ChangesAt], leave_after_sleeps: U32, leave_after_waits: U32) -> SwapinCall:
+        """swapper (vm_glue.c:738-821): thread0 leaves the sleep in which it may be and runs until it is left.
+
+        It is left at its n-th sleep or VM_WAIT in this call, n being 1 where 0 is given. To end sleeps, and to change
+        what the rest of the kernel does meanwhile (`script`), injection must be allowed.
+        """
         ...
 
-    def kick_proc0(self) -> Empty:
+    def faultin(self, pid: I32, script: list[ChangesAt], leave_after_sleeps: U32) -> SwapinCall:
+        """faultin (vm_glue.c:681-729) of a process now, by a thread of the kernel's; left and scripted as swapper."""
+        ...
+
+    def kick_proc0(self) -> Woken:
         """kick_proc0 (vm_glue.c:823-828)."""
+        ...
+
+    def setrunnable(self, tid: I64) -> Woken:
+        """setrunnable of a thread, and kick_proc0 if it asks for the swapper."""
+        ...
+
+    def wake_thread(self, tid: I64) -> Woken:
+        """End a thread's sleep: off its sleep queue, then as setrunnable."""
+        ...
+
+    def vm_forkproc(
+        self, tid: I64, child_pid: I32, child_tid: I64, vmspace: U64, flags: U32, leave_after_waits: U32
+    ) -> ForkprocCall:
+        """vm_forkproc (vm_glue.c:617-666) by thread `tid` of placed processes; 0 is NULL.
+
+        It is left at its n-th VM_WAIT, n being 1 where 0 is given (refused unless injection is allowed).
+        """
+        ...
+
+    def vm_waitproc(self, pid: I32) -> Empty:
+        """vm_waitproc (vm_glue.c:673-679) of a placed process (refused unless injection is allowed)."""
+        ...
+
+    def place(self, procs: list[ProcState], vmspaces: list[VmspaceState]) -> Empty:
+        """Build a situation (refused unless injection is allowed): address spaces, and processes at allproc's head.
+
+        The processes are in the order of allproc, their threads on the stacks that the stack allocator gave them. A
+        thread with TDI_SLEEPING is on a sleep queue of its own.
+        """
+        ...
+
+    def change(self, changes: list[Change]) -> Clock:
+        """The rest of the kernel changes something (refused unless injection is allowed)."""
+        ...
+
+    def proc_states(self) -> ProcStates:
+        """Processes and address spaces as swapping sees them, for inspection."""
         ...
 
     def processes(self) -> ProcessTable:
@@ -322,5 +626,5 @@ class SchedulerPort(Protocol):
         ...
 
 
-READS = frozenset({"check", "counters", "digest", "events", "processes", "stats", "sysctl_get"})
+READS = frozenset({"check", "counters", "digest", "events", "proc_states", "processes", "stats", "sysctl_get"})
 """Methods that only read state: they need no clock, and are answered also after a panic."""

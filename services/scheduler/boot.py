@@ -29,6 +29,10 @@ _NAMES = {PROC0: "kernel", INIT: "init", PAGEDAEMON: "pagedaemon", VMDAEMON: "vm
 def boot_kernel(k: Kern) -> None:
     """Build the kernel's processes; all but thread0, whose stack is boot memory, get a stack of vm_thread_new."""
     s = k.s
+    s.last_tid = FIRST_TID + 99
+    if s.config.bare:
+        new_kproc(k, PROC0, _NAMES[PROC0], FIRST_TID, SwapperFrame())
+        return
     s.vmspace0 = _new_vmspace(k)
     frames: dict[int, Frame] = {
         PROC0: SwapperFrame(),
@@ -47,7 +51,6 @@ def boot_kernel(k: Kern) -> None:
     for tid, stack in zip(tids, answer.stacks, strict=True):
         kassert(stack.ok, "no kernel address space for the kernel's own threads", "kproc_create")
         s.threads[tid].td_kstack, s.threads[tid].td_kstack_pages = stack.td_kstack, stack.td_kstack_pages
-    s.last_tid = FIRST_TID + 99
     absorb(k)
 
 

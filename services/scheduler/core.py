@@ -21,31 +21,41 @@ from services.ports.common import (
 from services.ports.kstack import KstackPort
 from services.ports.physmem import KernReturn, PhysmemPort
 from services.ports.scheduler import (
+    Change,
+    ChangesAt,
+    Clock,
     Dispatch,
+    ForkprocCall,
     ProcessTable,
+    ProcState,
+    ProcStates,
     SchedulerBoot,
     SchedulerStats,
     SpawnRequest,
+    SwapinCall,
+    SwapoutCall,
     Trap,
     TrapOp,
+    VmspaceState,
+    Woken,
 )
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import Kind
-from services.scheduler import sysctls
+from services.scheduler import outside, situation, sysctls
 from services.scheduler.boot import boot_kernel
 from services.scheduler.dispatch import next_dispatch
-from services.scheduler.glue_swap import swapout_procs
+from services.scheduler.glue_fork import ForkprocArgs, vm_waitproc
 from services.scheduler.inspect import check_state, digest_state
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exit import process_row
 from services.scheduler.kern_syscalls import enter_kernel
-from services.scheduler.kthreads import hold
 from services.scheduler.proc_flags import P_INMEM, P_SYSTEM, SIGBUS, SIGSEGV, VM_SWAP_IDLE, VM_SWAP_NORMAL
-from services.scheduler.sleepq import kick_proc0
-from services.scheduler.state import ExitFrame, SchedState, Thread, TimerKind
+from services.scheduler.state import INIT, ExitFrame, SchedState, Thread, TimerKind
 from services.scheduler.upcalls import absorb, suspend
 
+_SCANNED = ("thread_safetoswapout:", "vm_map_trylock:")
+"""Questions that the scan of swapout_procs asks."""
 _PFAULT = "pfault"
 """Wait message of a fault that waits for memory, not for a page."""
 
@@ -66,6 +76,8 @@ class SchedulerCore:
         for name, value in (("hz", config.hz), ("mips", config.mips), ("page_size", config.page_size)):
             if value < 1:
                 raise Refused(Reason.FIELD_OUT_OF_RANGE, name, value, "1 or more")
+        if config.bare and not (config.allow_inject and self._ctx.inject_permitted):
+            raise Refused(Reason.INJECTION_REFUSED, "bare", True, "a system that was started with injection allowed")
         self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject)
         self.k = Kern(self._ctx, self.k.physmem, self.k.kstack, SchedState(config, prng=config.seed))
         boot_kernel(self.k)
@@ -74,6 +86,8 @@ class SchedulerCore:
     def spawn(self, programs: list[SpawnRequest]) -> Empty:
         """Start programs from init at their times: fork, exec, run."""
         s = self.k.s
+        if INIT not in s.allproc:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "programs", len(programs), "none where there is no init")
         for program in programs:
             if not -20 <= program.nice <= 20:
                 raise Refused(Reason.FIELD_OUT_OF_RANGE, "nice", program.nice, "-20 to 20")
@@ -145,27 +159,75 @@ class SchedulerCore:
         elif outcome.stop is Stop.END and trap.op is not TrapOp.NONE:
             enter_kernel(k, td, trap)
 
-    def swapout_procs(self, action: int) -> Empty:
+    # Functions of vm_glue.c, called from outside
+
+    def swapout_procs(self, action: int) -> SwapoutCall:
         """swapout_procs (vm_glue.c:855-1006) now, as the vmdaemon calls it."""
         if action & ~(VM_SWAP_NORMAL | VM_SWAP_IDLE):
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "action", action, "bits VM_SWAP_NORMAL 1 and VM_SWAP_IDLE 2")
-        absorb(self.k)
-        swapout_procs(self.k, action)
-        self.k.s.owed_ns = 0
-        absorb(self.k)
-        return Empty()
+        return outside.call_swapout_procs(self.k, action)
 
-    def faultin(self, pid: int) -> Empty:
-        """faultin (vm_glue.c:681-729) of a process, as a PHOLD calls it."""
-        if pid not in self.k.s.allproc:
-            raise Refused(Reason.UNKNOWN_ID, "pid", pid, "a living process")
-        hold(self.k, pid)
-        return Empty()
+    def swapper(self, script: list[ChangesAt], leave_after_sleeps: int, leave_after_waits: int) -> SwapinCall:
+        """swapper (vm_glue.c:738-821): thread0 leaves the sleep in which it may be and runs until it is left."""
+        return outside.call_swapper(self.k, script, leave_after_sleeps, leave_after_waits)
 
-    def kick_proc0(self) -> Empty:
+    def faultin(self, pid: int, script: list[ChangesAt], leave_after_sleeps: int) -> SwapinCall:
+        """faultin (vm_glue.c:681-729) of a process now, by a thread of the kernel's."""
+        return outside.call_faultin(self.k, pid, script, leave_after_sleeps)
+
+    def kick_proc0(self) -> Woken:
         """kick_proc0 (vm_glue.c:823-828)."""
-        kick_proc0(self.k)
+        return outside.call_kick_proc0(self.k)
+
+    def setrunnable(self, tid: int) -> Woken:
+        """setrunnable of a thread, and kick_proc0 if it asks for the swapper."""
+        return outside.call_setrunnable(self.k, situation.thread(self.k, tid))
+
+    def wake_thread(self, tid: int) -> Woken:
+        """End a thread's sleep: off its sleep queue, then as setrunnable."""
+        return outside.call_wake_thread(self.k, situation.thread(self.k, tid))
+
+    def vm_forkproc(
+        self, tid: int, child_pid: int, child_tid: int, vmspace: int, flags: int, leave_after_waits: int
+    ) -> ForkprocCall:
+        """vm_forkproc (vm_glue.c:617-666) by thread `tid` of placed processes; 0 is NULL."""
+        k = self.k
+        situation.allowed(k, "tid", tid)
+        td = situation.thread(k, tid)
+        p2 = situation.proc(k, child_pid) if child_pid else None
+        td2 = situation.thread(k, child_tid) if child_tid else None
+        return outside.call_forkproc(k, ForkprocArgs(td, p2, td2, vmspace, flags), leave_after_waits)
+
+    def vm_waitproc(self, pid: int) -> Empty:
+        """vm_waitproc (vm_glue.c:673-679) of a placed process."""
+        k = self.k
+        situation.allowed(k, "pid", pid)
+        p = situation.proc(k, pid)
+        if p.p_vmspace not in k.s.vmspaces:
+            raise Refused(Reason.UNKNOWN_ID, "pid", pid, "a process with an address space")
+        vm_waitproc(k, p)
+        absorb(k)
         return Empty()
+
+    # Situations
+
+    def place(self, procs: list[ProcState], vmspaces: list[VmspaceState]) -> Empty:
+        """Build a situation: address spaces, and processes at allproc's head."""
+        situation.allowed(self.k, "procs", len(procs))
+        situation.place(self.k, procs, vmspaces)
+        return Empty()
+
+    def change(self, changes: list[Change]) -> Clock:
+        """The rest of the kernel changes something."""
+        situation.allowed(self.k, "changes", len(changes))
+        situation.apply(self.k, changes)
+        return Clock(self.k.ticks)
+
+    # Inspection and control
+
+    def proc_states(self) -> ProcStates:
+        """Processes and address spaces as swapping sees them, for inspection."""
+        return situation.proc_states(self.k)
 
     def processes(self) -> ProcessTable:
         """All processes, living and ended."""
@@ -200,7 +262,7 @@ class SchedulerCore:
     def inject(self, script: list[Answers]) -> Empty:
         """Script answers of the kernel around the C code."""
         self._ctx.env.inject(script)
-        self.k.s.scripted = True
+        self.k.s.scripted |= any(entry.question.startswith(_SCANNED) for entry in script)
         return Empty()
 
     def digest(self) -> Digest:

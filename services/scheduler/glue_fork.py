@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.ports.scheduler import ForkStep, ForkStepKind
 from services.runtime.events import Kind
 from services.scheduler.kern import Kern
 from services.scheduler.proc_flags import ENOMEM, RFMEM, RFPROC
@@ -60,15 +61,32 @@ def vm_forkproc(k: Kern, args: ForkprocArgs, resumed: bool) -> int | None:
 
 def shmfork(k: Kern, p1: Proc, p2: Proc) -> None:
     """System V segments attached to the parent: noted, for the machine has no sysvshm module that would share them."""
+    if k.record is not None:
+        step = ForkStep(ForkStepKind.SHMFORK, p1.p_pid, child_pid=p2.p_pid, vmspace=p2.p_vmspace)
+        k.record.fork_steps.append(step)
     k.ctx.event(Kind.SHMFORK, p2.p_pid, p1.p_pid)
 
 
 def cpu_fork(k: Kern, p1: Proc, args: ForkprocArgs) -> None:
     """cpu_fork: the child's registers are the parent's."""
+    if k.record is not None:
+        k.record.fork_steps.append(_cpu_fork_step(p1, args))
     if args.p2 is not None and args.td2 is not None:
         args.td2.td_phase = 0
         args.td2.td_estcpu_us = args.td.td_estcpu_us
         k.ctx.event(Kind.PROC_FORK, args.p2.p_pid, p1.p_pid, args.flags, args.p2.p_vmspace)
+
+
+def _cpu_fork_step(p1: Proc, args: ForkprocArgs) -> ForkStep:
+    return ForkStep(
+        ForkStepKind.CPU_FORK,
+        p1.p_pid,
+        args.td.td_tid,
+        args.p2.p_pid if args.p2 else 0,
+        args.td2.td_tid if args.td2 else 0,
+        args.p2.p_vmspace if args.p2 else 0,
+        args.flags,
+    )
 
 
 def vm_waitproc(k: Kern, p: Proc) -> None:
@@ -96,12 +114,16 @@ def vmspace_free(k: Kern, vmspace: int) -> bool:
 
 def vmspace_unshare(k: Kern, p: Proc) -> int:
     """vmspace_unshare: a private copy, if the address space is shared; 0 or ENOMEM."""
+    step = ForkStep(ForkStepKind.UNSHARE, p.p_pid)
+    if k.record is not None:
+        k.record.fork_steps.append(step)
     error = k.ctx.env.ask("vmspace_unshare", lambda: 0)
     if error:
         return error
     copy = k.physmem.vmspace_fork(p.p_vmspace)
     if copy.error:
         return ENOMEM
+    step.vmspace = copy.vmspace
     k.s.vmspaces[copy.vmspace] = Vmspace()
     k.ctx.event(Kind.UNSHARE, p.p_pid, copy.vmspace)
     shared, p.p_vmspace = p.p_vmspace, copy.vmspace

@@ -10,6 +10,7 @@ from hardware_sim.clock import INT_MIN, c_div, c_int, c_uint
 from hardware_sim.cpu import COSTS, Pcb
 from services.ports.common import Status
 from services.ports.kstack import ThreadPcb
+from services.ports.scheduler import StackRead
 from services.runtime.errors import KernelPanic, kassert
 from services.runtime.events import Kind
 from services.scheduler.kern import Kern
@@ -40,7 +41,6 @@ from services.scheduler.sleepq import (
     td_clr_inhib,
     td_set_inhib,
     thread_safetoswapout,
-    tick_us,
     wakeup,
 )
 from services.scheduler.state import FaultinFrame, Proc, SwapperFrame, Thread
@@ -48,7 +48,7 @@ from services.scheduler.upcalls import suspend
 
 _SWAP_STATE = P_INMEM | P_SWAPPINGOUT | P_SWAPPINGIN
 _LIVELOCK_RETRIES = 100
-"""Successive EBUSY of one process, with nothing else in between, that count as a scan without end."""
+"""EBUSY of one process, with no success and no movement of the clock in between, that count as a scan without end."""
 
 
 class Skip(IntEnum):
@@ -75,13 +75,15 @@ class SwapoutScan:
     Attributes:
         swapped_out: Processes whose swapout() succeeded, in order.
         busy: Processes whose swapout() returned EBUSY, once for each time.
-        livelock: Process that would be retried for ever; 0: the scan ended.
+        in_vain: How often swapout() of a process returned EBUSY since the scan last got on.
+        livelock: Processes that would be retried for ever; empty: the scan ended.
     """
 
     action: int
     swapped_out: list[int] = field(default_factory=list)
     busy: list[int] = field(default_factory=list)
-    livelock: int = 0
+    livelock: list[int] = field(default_factory=list)
+    in_vain: dict[int, int] = field(default_factory=dict)
     _skipped: set[int] = field(default_factory=set)
     _locked: dict[int, bool] = field(default_factory=dict)
     _resident: dict[int, int] = field(default_factory=dict)
@@ -106,12 +108,22 @@ class SwapoutScan:
             k.physmem.vm_map_unlock(held)
 
     def map_trylock(self, k: Kern, vmspace: int) -> bool:
-        """vm_map_trylock as the C code asks it, process by process."""
-        return bool(k.ctx.env.ask(f"vm_map_trylock:{vmspace}", lambda: self._locked[vmspace]))
+        """vm_map_trylock as the C code asks it, process by process; a script cannot lock what somebody else holds."""
+        return bool(k.ctx.env.ask(f"vm_map_trylock:{vmspace}", lambda: True)) and self._locked[vmspace]
 
-    def resident_count(self, vmspace: int) -> int:
+    def resident_count(self, k: Kern, vmspace: int) -> int:
         """vmspace_resident_count."""
-        return self._resident[vmspace]
+        return k.ctx.env.ask(resident_question(vmspace), lambda: self._resident[vmspace])
+
+    def retried(self, pid: int) -> int:
+        """swapout() returned EBUSY; how often it did so in vain."""
+        self.busy.append(pid)
+        self.in_vain[pid] = self.in_vain.get(pid, 0) + 1
+        return self.in_vain[pid]
+
+    def progressed(self) -> None:
+        """A process went out, or the clock moved: nothing was retried in vain."""
+        self.in_vain.clear()
 
     def vm_thread_swapout(self, k: Kern, p: Proc) -> None:
         """Let the stacks of a process go with those of all others of this call; at once if answers are scripted."""
@@ -130,6 +142,11 @@ class SwapoutScan:
         if p.p_pid not in self._skipped:
             self._skipped.add(p.p_pid)
             k.ctx.event(Kind.SWAPOUT_SKIP, p.p_pid, found, wanted, outcome=why)
+
+
+def resident_question(vmspace: int) -> str:
+    """The question vmspace_resident_count() of an address space, to script."""
+    return f"vmspace_resident_count:{vmspace}"
 
 
 def save_pcb(p: Proc, td: Thread) -> bytes:
@@ -158,7 +175,7 @@ def swapout_procs(k: Kern, action: int) -> SwapoutScan:
     s = k.s
     scan = SwapoutScan(action)
     scan.trylock_maps(k)
-    didswap = retries = position = 0
+    didswap = position = 0
     order = list(reversed(s.allproc.values()))
     while position < len(order):
         p = order[position]
@@ -170,16 +187,15 @@ def swapout_procs(k: Kern, action: int) -> SwapoutScan:
         before = (s.seq, k.ticks)
         if swapout(k, p, scan) == 0:
             didswap += 1
-            retries = 0
             scan.swapped_out.append(p.p_pid)
-        else:
-            retries = retries + 1 if scan.busy and scan.busy[-1] == p.p_pid else 1
-            scan.busy.append(p.p_pid)
-            if retries > _LIVELOCK_RETRIES:
-                scan.livelock = p.p_pid
-                break
+            scan.progressed()
+        elif scan.retried(p.p_pid) > _LIVELOCK_RETRIES:
+            scan.livelock = list(dict.fromkeys(scan.busy[-_LIVELOCK_RETRIES:]))
+            break
         k.ctx.env.preempt("swapout_procs:retry")
-        if s.scripted or retries or before != (s.seq, k.ticks):
+        if before[1] != k.ticks:
+            scan.progressed()
+        if s.scripted or scan.in_vain or before != (s.seq, k.ticks):
             order, position = list(reversed(s.allproc.values())), 0
         else:
             position += 1
@@ -188,7 +204,7 @@ def swapout_procs(k: Kern, action: int) -> SwapoutScan:
     if didswap:
         wakeup(k, PROC0_CHANNEL)
     k.s.owed_ns += len(order) * COSTS.scan_proc_ns + didswap * COSTS.swapout_proc_us * 1000
-    k.ctx.event(Kind.SWAPOUT_DONE, action, didswap, len(order), outcome=min(scan.livelock, 1))
+    k.ctx.event(Kind.SWAPOUT_DONE, action, didswap, len(order), outcome=len(scan.livelock))
     return scan
 
 
@@ -230,7 +246,7 @@ def _why_not(k: Kern, p: Proc, scan: SwapoutScan) -> tuple[Skip, int, int] | Non
 def swapout(k: Kern, p: Proc, scan: SwapoutScan) -> int:
     """swapout (vm_glue.c:1038-1093): 0, or EBUSY if a thread became unsafe."""
     kassert(p.p_flag & _SWAP_STATE == P_INMEM, "swapout: lost a swapout race?", "swapout", 1054)
-    resident = scan.resident_count(p.p_vmspace)
+    resident = scan.resident_count(k, p.p_vmspace)
     k.s.vmspaces[p.p_vmspace].vm_swrss = resident
     p.p_flag &= ~P_INMEM
     p.p_flag |= P_SWAPPINGOUT
@@ -296,6 +312,8 @@ def faultin(k: Kern, td: Thread, f: FaultinFrame) -> bool:
     wakeup(k, swapin_channel(p.p_pid))
     p.p_lock -= 1
     k.s.swapins += 1
+    if k.record is not None:
+        k.record.swapped_in.append(p.p_pid)
     k.ctx.event(Kind.FAULTIN_DONE, p.p_pid, k.s.now_us - f.begun_us)
     return True
 
@@ -309,9 +327,14 @@ def _swapin_stacks(k: Kern, td: Thread, p: Proc, f: FaultinFrame) -> bool:
         f.op = suspend(k, td, answer.suspension)
         return False
     f.op = 0
+    if k.record is not None:
+        k.record.page_requests += [
+            StackRead(p.p_threads[request.stack].td_tid, request.first, request.count, request.result)
+            for request in answer.page_requests
+        ]
     for other, pcb in zip(p.p_threads, answer.pcbs, strict=True):
         text = f"cpu_thread_swapin: tid {other.td_tid} came back with other registers"
-        kassert(pcb == other.td_pcb, text, "vm_thread_swapin", 605)
+        kassert(pcb in (other.td_pcb, b""), text, "vm_thread_swapin", 605)
     k.s.owed_ns += COSTS.swapin_proc_us * 1000
     return True
 
@@ -345,7 +368,7 @@ def swapper(k: Kern, td: Thread, f: SwapperFrame) -> bool:
         if p is None:
             timeout = c_div(c_int(MAXSLP * k.hz), 2)
             k.ctx.event(Kind.SWAPPER_SLEEP, timeout)
-            msleep(k, td, PROC0_CHANNEL, PVM, "swapin", tick_us(k, timeout))
+            msleep(k, td, PROC0_CHANNEL, PVM, "swapin", timo=timeout)
             return False
         if p.p_flag & (P_INMEM | P_SWAPPINGOUT | P_SWAPPINGIN):
             return True

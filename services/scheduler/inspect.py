@@ -18,10 +18,7 @@ from services.scheduler.proc_flags import (
     Prs,
     Tds,
 )
-from services.scheduler.state import HOLDER, PROC0, ForkFrame, InitFrame, Proc, Thread
-
-_WITHOUT_STACK = (PROC0, HOLDER)
-"""thread0's stack is boot memory; the holder stands for a thread of another process."""
+from services.scheduler.state import PROC0, ForkFrame, InitFrame, Proc, Thread
 
 
 def check_state(k: Kern) -> tuple[list[str], int]:
@@ -86,7 +83,10 @@ def _in_memory(td: Thread, swapped: bool) -> bool:
 
 
 def _stacks(k: Kern) -> Iterator[str]:
-    """Every thread but thread0 has the stack that the stack allocator gave it, and there are no others."""
+    """Every thread has the stack that the stack allocator gave it, and there are no others.
+
+    Process 0 has none: thread0's is boot memory, its other threads stand for somebody outside.
+    """
     s = k.s
     mine = {tid: ks for tid, ks, _ in s.proc_zone}
     for p in (*s.allproc.values(), *s.zombproc.values()):
@@ -96,7 +96,7 @@ def _stacks(k: Kern) -> Iterator[str]:
         if mine.get(tid) != theirs.get(tid) and not _building(k, tid):
             yield f"tid {tid} has its stack at {mine.get(tid)}, the stack allocator says {theirs.get(tid)}"
     for td in s.threads.values():
-        if not td.td_kstack and td.td_pid not in _WITHOUT_STACK:
+        if not td.td_kstack and td.td_pid != PROC0:
             yield f"tid {td.td_tid} has no kernel stack"
 
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hardware_sim.clock import ticks_at
 from services.ports.kstack import KstackPort, StackSample
 from services.ports.physmem import PhysmemPort
+from services.ports.scheduler import ForkStep, Slept, StackRead
 from services.runtime.context import Context
 from services.scheduler.proc_flags import P_SYSTEM
 from services.scheduler.state import Proc, SchedState, Thread
 
 _METER = "vm.stats.vm."
 _FREE_MIN = "vm.stats.vm.v_free_min"
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """What a C function that was called from outside has done so far, in order; see the answers of the port."""
+
+    wakeups: list[str] = field(default_factory=list)
+    sleeps: list[Slept] = field(default_factory=list)
+    swapped_in: list[int] = field(default_factory=list)
+    page_requests: list[StackRead] = field(default_factory=list)
+    fork_steps: list[ForkStep] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -24,12 +36,14 @@ class Kern:
         physmem: Physical memory and maps.
         kstack: Kernel stacks.
         s: The scheduler's state.
+        record: What a call from outside does, while there is one.
     """
 
     ctx: Context
     physmem: PhysmemPort
     kstack: KstackPort
     s: SchedState
+    record: CallRecord | None = None
 
     @property
     def ticks(self) -> int:

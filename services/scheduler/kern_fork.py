@@ -14,7 +14,7 @@ from services.scheduler.kern_exec import exec_frame
 from services.scheduler.kern_exit import vfork_channel
 from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, RFMEM, RFPPWAIT, Prs, Tds
 from services.scheduler.runq import SLICE_US, resetpriority, sched_add
-from services.scheduler.sleepq import msleep, tick_us
+from services.scheduler.sleepq import msleep
 from services.scheduler.state import ForkFrame, Proc, Thread, Vmspace
 from services.scheduler.upcalls import suspend
 
@@ -34,7 +34,7 @@ def fork1(k: Kern, td: Thread, f: ForkFrame) -> bool:
         f.step = _FORKPROC if _space(k, td, f) else _PAUSE
     if f.step == _PAUSE:
         f.step = _PAUSED
-        msleep(k, td, f"pause:{td.td_tid}", 0, "fork", tick_us(k, k.hz // 2))
+        msleep(k, td, f"pause:{td.td_tid}", 0, "fork", timo=k.hz // 2)
         return False
     if f.step in (_FORKPROC, _MEMORY) and not _child(k, td, f):
         return False

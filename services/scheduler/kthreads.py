@@ -1,12 +1,11 @@
-"""The kernel's own threads: page daemon, vmdaemon, init, and whoever holds processes from outside."""
+"""The kernel's own threads: page daemon, vmdaemon, init, and those that bring processes in for others."""
 
 from __future__ import annotations
 
 from hardware_sim.clock import c_uint
 from services.ports.physmem import RssLimit
 from services.runtime.events import Kind
-from services.scheduler.glue_fork import vmspace_ref
-from services.scheduler.glue_swap import faultin, prele, swapout_procs
+from services.scheduler.glue_swap import faultin, swapout_procs
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exit import child_channel, proc_reap
 from services.scheduler.kern_fork import fork1
@@ -31,12 +30,10 @@ from services.scheduler.proc_flags import (
     Tds,
 )
 from services.scheduler.runq import SLICE_US, sched_add
-from services.scheduler.sleepq import msleep, sleepq_remove, tick_us, wakeup
+from services.scheduler.sleepq import msleep, sleepq_remove, wakeup
 from services.scheduler.state import (
-    FIRST_TID,
-    HOLDER,
     INIT,
-    FaultinFrame,
+    PROC0,
     ForkFrame,
     Frame,
     HolderFrame,
@@ -49,7 +46,7 @@ from services.scheduler.state import (
 from services.scheduler.upcalls import PAGES_NEEDED_CHANNEL, VM_DAEMON_CHANNEL, absorb
 
 HOLDER_CHANNEL = "phold"
-"""Where the thread sleeps that holds processes for inspection."""
+"""Where threads sleep that wait for a faultin() from outside."""
 
 
 def vm_pageout_worker(k: Kern, td: Thread, f: PagedaemonFrame) -> bool:
@@ -62,10 +59,10 @@ def vm_pageout_worker(k: Kern, td: Thread, f: PagedaemonFrame) -> bool:
             absorb(k)
         if not s.vm_pages_needed:
             f.vmd_pass = 0
-            msleep(k, td, PAGES_NEEDED_CHANNEL, PVM, "psleep", tick_us(k, k.hz))
+            msleep(k, td, PAGES_NEEDED_CHANNEL, PVM, "psleep", timo=k.hz)
             return False
         if f.vmd_pass > 1:
-            msleep(k, td, PAGES_NEEDED_CHANNEL, PVM, "psleep", tick_us(k, k.hz // 2))
+            msleep(k, td, PAGES_NEEDED_CHANNEL, PVM, "psleep", timo=k.hz // 2)
             return False
     f.step = 0
     if s.vm_pages_needed:
@@ -163,33 +160,26 @@ def init_main(k: Kern, td: Thread, f: InitFrame) -> bool:
 
 
 def hold_main(k: Kern, td: Thread, f: HolderFrame) -> bool:
-    """Hold the wanted processes one after the other: _PHOLD brings them in, _PRELE lets them go; False: it sleeps."""
+    """One turn of a thread that calls faultin() for somebody outside; False: it sleeps."""
     if f.faultin is not None:
         if not faultin(k, td, f.faultin):
             return False
-        prele(k, k.s.allproc[f.faultin.pid])
         f.faultin = None
-    if not f.pids:
-        msleep(k, td, HOLDER_CHANNEL, PVM, "phold")
-        return False
-    p = k.s.allproc.get(f.pids.pop(0))
-    if p is not None and p.p_flag & P_WEXIT == 0:
-        p.p_lock += 1
-        f.faultin = FaultinFrame(p.p_pid)
-    return True
+    msleep(k, td, HOLDER_CHANNEL, PVM, "phold")
+    return False
 
 
-def hold(k: Kern, pid: int) -> None:
-    """Have a process brought in as a PHOLD would: at once as far as nothing sleeps, else by a thread of its own."""
+def holder(k: Kern) -> Thread:
+    """A thread of process 0 that is free to call faultin() for somebody outside, for whose thread it stands."""
     s = k.s
-    if HOLDER not in s.allproc:
-        vmspace_ref(k, s.vmspace0)
-        new_kproc(k, HOLDER, "holder", FIRST_TID + HOLDER, HolderFrame())
-    td = s.allproc[HOLDER].p_threads[0]
-    frame = td.td_frame
-    assert isinstance(frame, HolderFrame), "the holder's thread does nothing else"
-    frame.pids.append(pid)
-    wakeup(k, HOLDER_CHANNEL)
+    idle = s.sleepqs.get(HOLDER_CHANNEL)
+    if idle:
+        return s.threads[idle[0]]
+    s.last_tid += 1
+    td = Thread(s.last_tid, PROC0, td_priority=PVM, td_frame=HolderFrame(), td_slice_us=SLICE_US)
+    s.allproc[PROC0].p_threads.append(td)
+    s.threads[td.td_tid] = td
+    return td
 
 
 def new_kproc(k: Kern, pid: int, name: str, tid: int, frame: Frame) -> Thread:

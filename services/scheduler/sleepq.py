@@ -5,6 +5,7 @@ from __future__ import annotations
 from heapq import heappush
 
 from hardware_sim.clock import US_PER_SECOND
+from services.ports.scheduler import Slept
 from services.runtime.errors import KernelPanic, kassert
 from services.runtime.events import Kind
 from services.scheduler.kern import Kern
@@ -98,7 +99,14 @@ def setrunnable(k: Kern, td: Thread) -> bool:
 
 
 def msleep(
-    k: Kern, td: Thread, channel: str, priority: int, wmesg: str, timeout_us: int = 0, catch: bool = False
+    k: Kern,
+    td: Thread,
+    channel: str,
+    priority: int,
+    wmesg: str,
+    timeout_us: int = 0,
+    catch: bool = False,
+    timo: int = 0,
 ) -> None:
     """Put the current thread to sleep; with a timeout, for that long at most.
 
@@ -110,8 +118,13 @@ def msleep(
         wmesg: Wait message.
         timeout_us: Virtual microseconds; 0: no timeout.
         catch: PCATCH: a signal ends the sleep.
+        timo: The timeout in ticks, instead of `timeout_us`.
     """
     s = k.s
+    if timo:
+        timeout_us = tick_us(k, timo)
+    if k.record is not None:
+        k.record.sleeps.append(Slept(channel, timo))
     kassert(td.td_wchan == "", f"sleepq_add: td {td.td_tid} already on a sleep queue", "sleepq_add")
     td.td_wchan, td.td_wmesg, td.td_timeout = channel, wmesg, 0
     td.td_flags &= ~(TDF_TIMEOUT | TDF_SINTR)
@@ -138,6 +151,8 @@ def tick_us(k: Kern, ticks: int) -> int:
 
 def wakeup(k: Kern, channel: str) -> None:
     """Wake all sleepers on the channel, in order (wakeup(9)); a swapped-out one asks for the swapper."""
+    if k.record is not None:
+        k.record.wakeups.append(channel)
     tids = k.s.sleepqs.pop(channel, None)
     if tids is None:
         return
@@ -161,14 +176,16 @@ def sleepq_timeout(k: Kern, td: Thread) -> None:
     sleepq_remove(k, td)
 
 
-def sleepq_remove(k: Kern, td: Thread) -> None:
-    """End one thread's sleep, by timeout or signal."""
+def sleepq_remove(k: Kern, td: Thread) -> bool:
+    """End one thread's sleep, by timeout or signal; True: it is swapped out, and kick_proc0 was called."""
     queue = k.s.sleepqs[td.td_wchan]
     queue.remove(td.td_tid)
     if not queue:
         del k.s.sleepqs[td.td_wchan]
-    if _resume(k, td):
+    swapper_wanted = _resume(k, td)
+    if swapper_wanted:
         kick_proc0(k)
+    return swapper_wanted
 
 
 def _resume(k: Kern, td: Thread) -> bool:

@@ -15,8 +15,8 @@ FIRST_USER_PID = 100
 """Process id of the first program; the kernel's own processes are below."""
 FIRST_TID = 100_000
 """Thread id of thread0."""
-PROC0, INIT, PAGEDAEMON, VMDAEMON, HOLDER = 0, 1, 2, 3, 4
-"""Process ids of the kernel: swapper, init, page daemon, vmdaemon, and whoever holds processes for inspection."""
+PROC0, INIT, PAGEDAEMON, VMDAEMON = 0, 1, 2, 3
+"""Process ids of the kernel: swapper, init, page daemon, vmdaemon."""
 
 
 @dataclass(slots=True)
@@ -40,9 +40,8 @@ class SwapperFrame:
 
 @dataclass(slots=True)
 class HolderFrame:
-    """PHOLDs from outside (faultin of the port): processes to bring in, in order."""
+    """A faultin() from outside, if any."""
 
-    pids: list[int] = field(default_factory=list)
     faultin: FaultinFrame | None = None
 
 
@@ -291,6 +290,8 @@ class SchedState:
     """Index of the living processes' threads."""
     vmspaces: dict[int, Vmspace] = field(default_factory=dict)
     vmspace0: int = 0
+    held_maps: list[int] = field(default_factory=list)
+    """Address spaces whose map somebody of a situation holds locked."""
     runq: list[tuple[int, int, int]] = field(default_factory=list)
     """Heap of (queue, sequence number, tid)."""
     curthread: int = 0

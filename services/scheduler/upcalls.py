@@ -7,7 +7,7 @@ from heapq import heappush
 from hardware_sim.clock import c_int
 from services.ports.common import Suspension
 from services.scheduler.kern import Kern
-from services.scheduler.sleepq import msleep, tick_us, wakeup
+from services.scheduler.sleepq import msleep, wakeup
 from services.scheduler.state import Thread
 
 PAGES_NEEDED_CHANNEL = "vm_pages_needed"
@@ -58,6 +58,5 @@ def suspend(k: Kern, td: Thread, suspension: Suspension | None) -> int:
     """
     assert suspension is not None, "an answer is SUSPENDED but carries no suspension"
     absorb(k)
-    timeout_us = tick_us(k, suspension.timeout_ticks) if suspension.timeout_ticks else 0
-    msleep(k, td, suspension.channel, suspension.priority, suspension.wmesg, timeout_us)
+    msleep(k, td, suspension.channel, suspension.priority, suspension.wmesg, timo=suspension.timeout_ticks)
     return suspension.op

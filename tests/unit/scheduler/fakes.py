@@ -235,7 +235,7 @@ class FakeKstack:
         self.calls.append(("vm_thread_swapin", ([t.tid for t in threads], op)))
         if self.read_us and op == 0:
             return SwappedIn(Status.SUSPENDED, self.physmem.start_io(f"page:{threads[0].tid}", self.read_us))
-        return SwappedIn(pcbs=[b"" if self.forget else self.saved.pop(t.tid) for t in threads])
+        return SwappedIn(pcbs=[b"other" if self.forget else self.saved.pop(t.tid) for t in threads])
 
     def intr_prof_stack_use(self, samples: list[Any]) -> StackUse:
         self.calls.append(("intr_prof_stack_use", [(s.td_kstack, s.sp) for s in samples]))

@@ -246,7 +246,7 @@ class Glue:
         with self.recorded():
             scan = swapout_procs(self.k, bits(action, SWAP_ACTIONS))
         if scan.livelock:
-            raise Livelock(self.names[scan.livelock])
+            raise Livelock([self.names[pid] for pid in scan.livelock])
         out, busy = ([self.names[pid] for pid in pids] for pids in (scan.swapped_out, scan.busy))
         return {"swapped_out": out, "busy": busy, "wakeups": self.woken}
 
@@ -450,6 +450,6 @@ def play(glue: Any, when: list[Json]) -> Json:
         except KernelPanic as panic:
             return {"steps": [*steps, {"panic": panic.text}], "final": {"stopped": "panic"}}
         except Livelock as livelock:
-            steps.append({"livelock": True, "processes": [str(livelock)]})
+            steps.append({"livelock": True, "processes": livelock.args[0]})
             return {"steps": steps, "final": {"stopped": "livelock"}}
     return {"steps": steps, "final": glue.final_forking() if forking else glue.final()}

@@ -7,7 +7,7 @@ import pytest
 from driver import EXIT, FAR_US, SECOND, SELECT, booted, sleep
 
 from services.ports.common import Answers, Outcome, Setting, Stop, Upcalls
-from services.ports.scheduler import DispatchKind, Trap, TrapOp
+from services.ports.scheduler import DispatchKind, Left, Trap, TrapOp
 from services.runtime.errors import KernelPanic, Refused
 from services.runtime.events import Kind, unpack
 from services.scheduler import glue_swap
@@ -200,20 +200,21 @@ def test_kick_proc0_makes_the_swapper_look():
     assert len(events(driver, Kind.SWAPPER_SLEEP)) == before + 1
 
 
-def test_a_hold_brings_a_sleeping_process_in_and_lets_it_go():
+def test_faultin_from_outside_brings_a_sleeping_process_in_and_lets_it_go():
     driver = asleep()
     pass_time(driver, 3)
     driver.m.core.swapout_procs(NORMAL)
     driver.m.kstack.read_us = 3000
-    driver.m.core.faultin(100)
+    call = driver.m.core.faultin(100, [], 0)
+    assert (call.left, call.swapped_in, len(call.sleeps)) == (Left.SLEEP, [], 1)
     driver.report(elapsed_us=10)
-    assert driver.proc().p_lock == 2
+    assert driver.proc().p_lock == 1
     driver.report(elapsed_us=5000)
     assert driver.proc().p_lock == 0
     assert driver.proc().p_flag & P_INMEM
     assert driver.thread().td_inhibitors == TDI_SLEEPING
     with pytest.raises(Refused, match="pid"):
-        driver.m.core.faultin(4711)
+        driver.m.core.faultin(4711, [], 0)
 
 
 def test_swapout_procs_refuses_other_bits():
@@ -367,7 +368,7 @@ def test_a_swapped_process_that_is_waited_for_is_brought_in_once():
     pass_time(driver, 3)
     driver.m.core.swapout_procs(NORMAL)
     driver.m.kstack.read_us = 300_000
-    driver.m.core.faultin(100)
+    driver.m.core.faultin(100, [], 0)
     driver.report(elapsed_us=10)
     pass_time(driver, 2)
     assert driver.m.core.stats().swapins == 1
