@@ -1,0 +1,58 @@
+"""Calls: what kernacc costs over a bare echo, and what a call that goes through two services costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clients.bench.echo import echo_call
+from clients.bench.figure import Figure, p50_s
+from clients.bench.processor import boot
+from clients.bench.stacks import boot_kstack
+from clients.system import System, SystemConfig
+from services.ports.kstack import ThreadStack
+from services.ports.physmem import KERNEL_SPACE, AccessCheck, MapOp, MapOpKind
+
+CALLS = 2000
+WARM_UP = 200
+MESSAGE = bytes(48)
+"""About as long as a request of kernacc."""
+PAGES = 5
+"""Size of a stack that the cache never holds."""
+KVA = 0xFFFFFE0000000000 + (1 << 30)
+_US = 1e6
+
+
+def calls() -> list[Figure]:
+    """Median latencies of unary calls over Unix sockets."""
+    with System.start(SystemConfig()) as system, echo_call() as echo:
+        kernel = system.kernel
+        boot(kernel, ram_pages=4096)
+        boot_kstack(kernel)
+        kernel.physmem.map_ops(KERNEL_SPACE, [MapOp(MapOpKind.INSERT, KVA, 1 << 20)], 0)
+        check = [AccessCheck(KVA, 8192, 1)]
+        assert kernel.physmem.kernacc(check).ok == [True]
+
+        def stack() -> None:
+            kernel.kstack.vm_thread_new([ThreadStack(1, PAGES)], 0)
+            kernel.kstack.vm_thread_dispose([1])
+
+        echo_us, kernacc_us, stack_us = _medians([lambda: echo(MESSAGE), lambda: kernel.physmem.kernacc(check), stack])
+    return [
+        Figure("kernacc, one call", "us p50", kernacc_us, "bare gRPC echo", echo_us, at_most=1.5),
+        Figure(
+            "vm_thread_new or _dispose through kstack and physmem",
+            "us p50",
+            stack_us / 2,
+            "kernacc, one call",
+            kernacc_us,
+            note="two chained calls each",
+        ),
+    ]
+
+
+def _medians(runs: list[Callable[[], object]]) -> list[float]:
+    """Median of each in microseconds, measured in turns so that all see the same machine."""
+    for run in runs:
+        p50_s(run, WARM_UP)
+    rounds = [[p50_s(run, CALLS // 4) * _US for run in runs] for _ in range(4)]
+    return [min(column) for column in zip(*rounds, strict=True)]
