@@ -198,14 +198,16 @@ class Shadow:
             observed: 8 uint64 a page: record index, vpn, words 0 to 4 and 511; ordered by record index. A page was
                 observed before the record of that index was executed.
         """
-        space = self._spaces.setdefault(vmspace, _Space())
-        seen = np.frombuffer(observed, np.uint64).reshape(-1, 8)
-        bounds = np.flatnonzero(np.diff(seen[:, 0])) + 1
-        for rows in np.split(seen, bounds) if len(seen) else ():
-            index = max(start, min(int(rows[0, 0]), stop))
-            space.count(vmspace, runs, start, index)
-            start = index
-            self._compare(vmspace, space, rows[:, 1].copy(), rows[:, 2:], "read back from the pager")
+        space = self._spaces.get(vmspace)
+        if space is None:
+            space = self._spaces[vmspace] = _Space()
+        if observed:
+            seen = np.frombuffer(observed, np.uint64).reshape(-1, 8)
+            for rows in np.split(seen, np.flatnonzero(np.diff(seen[:, 0])) + 1):
+                index = max(start, min(int(rows[0, 0]), stop))
+                space.count(vmspace, runs, start, index)
+                start = index
+                self._compare(vmspace, space, rows[:, 1].copy(), rows[:, 2:], "read back from the pager")
         space.count(vmspace, runs, start, stop)
 
     def forked(self, parent: int, child: int) -> None:
