@@ -12,11 +12,14 @@ from services.ports.common import Setting
 from services.ports.kstack import KstackBoot
 from services.ports.pager import PagerBoot
 from services.ports.physmem import PhysmemBoot
+from services.ports.scheduler import SchedulerBoot
 
 RAM_PAGES = 4096
 """Memory of a case that does not say more: nothing in it is ever short."""
 
 _SYSCTLS = {
+    "swap_idle_threshold1": ("scheduler", "vm.swap_idle_threshold1"),
+    "swap_idle_threshold2": ("scheduler", "vm.swap_idle_threshold2"),
     "kstack_cache_size": ("kstack", "vm.kstack_cache_size"),
     "vm_page_max_wired": ("physmem", "vm.max_wired"),
 }
@@ -32,6 +35,18 @@ class CannotSetUp(Exception):
     """The kernel does not take the situation of a case; the text says what it answered to what."""
 
 
+class Livelock(Exception):
+    """A call that would never return was given up.
+
+    Attributes:
+        processes: Those that are retried for ever.
+    """
+
+    def __init__(self, processes: list[str]) -> None:
+        super().__init__(f"retried for ever: {', '.join(processes)}")
+        self.processes = processes
+
+
 class Driver(ABC):
     """Plays one case on a kernel: a method for each kind of call, `final` for the state at the end.
 
@@ -40,11 +55,12 @@ class Driver(ABC):
 
     def __init__(self, kernel: Kernel, given: Json) -> None:
         self.kernel, self.given = kernel, given
+        self._booted: set[str] = set()
 
     def boot(self, ram_pages: int = RAM_PAGES, kernel_min: int = 0, kernel_max: int = 0) -> None:
         """Boot memory and kernel stacks with the case's build options and clock, scripted answers allowed.
 
-        The scheduler stays out: it would build the stacks of the kernel's own threads.
+        The scheduler stays out: see boot_scheduler.
 
         Args:
             ram_pages: Memory, in pages.
@@ -67,6 +83,15 @@ class Driver(ABC):
         kernel.kstack.boot(
             KstackBoot(kstack_pages=build["kstack_pages"], kstack_guard_pages=build["kstack_guard_pages"], **common)
         )
+        self._booted = {"pager", "physmem", "kstack"}
+
+    def boot_scheduler(self) -> None:
+        """Boot a scheduler without processes, scripted answers allowed."""
+        clock = self.given["clock"]
+        self.kernel.scheduler.boot(
+            SchedulerBoot(hz=clock["hz"], start_ticks=clock["ticks"], allow_inject=True, bare=True)
+        )
+        self._booted.add("scheduler")
 
     def call(self, call: Json) -> Json:
         """Make one call of `when` and give its result.
@@ -98,9 +123,9 @@ class Driver(ABC):
         return {}
 
     def set_tunable(self, name: str, value: int) -> Json:
-        """A sysctl is set; those of the scheduler matter to none of the functions that are called without it."""
-        if name in _SYSCTLS:
-            service, sysctl = _SYSCTLS[name]
+        """A sysctl is set; that of a service that was not booted matters to none of the functions called."""
+        service, sysctl = _SYSCTLS[name]
+        if service in self._booted:
             self.kernel.ports()[service].sysctl_set(Setting(sysctl, value))
         return {}
 

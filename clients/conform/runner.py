@@ -7,16 +7,24 @@ from dataclasses import dataclass, field
 from clients.conform.access import Access
 from clients.conform.cases import Case
 from clients.conform.compare import Mismatch, mismatches
-from clients.conform.driver import CannotSetUp, Driver, DriverType
+from clients.conform.driver import CannotSetUp, Driver, DriverType, Livelock
 from clients.conform.families import Json
+from clients.conform.forking import Forking
+from clients.conform.images import Images
 from clients.conform.kernel_stacks import KernelStacks
 from clients.conform.stack_usage import StackUsage
+from clients.conform.swapping import Swapping
 from clients.kernel import Kernel
 from services.runtime.errors import KernelPanic, Refused
 
 DRIVERS: dict[str, DriverType] = {
+    "A_swapout_procs": Swapping,
+    "B_swapper_faultin": Swapping,
     "C_kernel_stacks": KernelStacks,
     "D_access_and_wiring": Access,
+    "E_stack_paging": Swapping,
+    "F_imgact_and_icache": Images,
+    "G_fork_and_wait": Forking,
     "H_stack_usage": StackUsage,
 }
 """The driver of each family that can be played; cases of others are reported as unsupported."""
@@ -88,6 +96,8 @@ def play(kernel: Kernel, case: Case) -> tuple[list[Json], Json]:
         return steps, driver.final()
     except KernelPanic as panic:
         return [*steps, {"panic": panic.text}], {"stopped": "panic"}
+    except Livelock as livelock:
+        return [*steps, {"livelock": True, "processes": livelock.processes}], {"stopped": "livelock"}
     except Refused as refusal:
         return [*steps, {"refused": str(refusal)}], {"stopped": "refused"}
     except CannotSetUp as problem:

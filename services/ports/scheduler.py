@@ -497,6 +497,8 @@ class ForkStep:
     """Address space of the child at that moment, or the copy."""
     flags: U32 = 0
     """RF bits."""
+    old_vmspace: U64 = 0
+    """UNSHARE: address space that the process had."""
 
 
 @dataclass(slots=True)

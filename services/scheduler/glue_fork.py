@@ -114,7 +114,7 @@ def vmspace_free(k: Kern, vmspace: int) -> bool:
 
 def vmspace_unshare(k: Kern, p: Proc) -> int:
     """vmspace_unshare: a private copy, if the address space is shared; 0 or ENOMEM."""
-    step = ForkStep(ForkStepKind.UNSHARE, p.p_pid)
+    step = ForkStep(ForkStepKind.UNSHARE, p.p_pid, old_vmspace=p.p_vmspace)
     if k.record is not None:
         k.record.fork_steps.append(step)
     error = k.ctx.env.ask("vmspace_unshare", lambda: 0)
