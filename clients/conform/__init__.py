@@ -30,7 +30,7 @@ def conform(
         out: Where to print; standard output by default.
 
     Returns:
-        OK: all passed; FAILED: a case failed; BAD_INPUT: cases of a family without a driver were left out.
+        OK: all passed; FAILED: a case failed.
 
     Raises:
         Malformed: A file is not in the format; nothing was started.
@@ -46,16 +46,11 @@ def conform(
         wiring, seconds = system.kernel.wiring, time.perf_counter() - begun
     report = _json_report if as_json else _text_report
     print(report(outcome, wiring, seconds), file=out or sys.stdout)
-    if outcome.failed:
-        return Exit.FAILED
-    return Exit.BAD_INPUT if outcome.unsupported else Exit.OK
+    return Exit.FAILED if outcome.failed else Exit.OK
 
 
 def _json_report(outcome: Outcome, wiring: str, seconds: float) -> str:
-    families = {
-        name: {"passed": family.passed, "failed": family.failed, "unsupported": family.unsupported}
-        for name, family in outcome.families.items()
-    }
+    families = {name: {"passed": family.passed, "failed": family.failed} for name, family in outcome.families.items()}
     return json.dumps(
         {
             "wiring": wiring,
@@ -64,19 +59,13 @@ def _json_report(outcome: Outcome, wiring: str, seconds: float) -> str:
             "mismatches": [mismatch.as_json() for mismatch in outcome.mismatches],
             "passed": outcome.passed,
             "failed": outcome.failed,
-            "unsupported": sum(outcome.unsupported.values()),
         }
     )
 
 
 def _text_report(outcome: Outcome, wiring: str, seconds: float) -> str:
     lines = [str(mismatch) for mismatch in outcome.mismatches]
-    for name, family in outcome.families.items():
-        remark = " unsupported" if family.unsupported else ""
-        lines.append(f"{name} {family.passed}/{family.total}{remark}")
-    if outcome.unsupported:
-        names = ", ".join(f"{name} ({count} cases)" for name, count in outcome.unsupported.items())
-        lines.append(f"not played, for want of a driver: {names}")
+    lines += [f"{name} {family.passed}/{family.total}" for name, family in outcome.families.items()]
     total = sum(family.total for family in outcome.families.values())
     lines.append(f"{total} cases in {seconds:.1f} s, {wiring}")
     lines.append(f"{outcome.passed} passed, {outcome.failed} failed")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from clients.conform.families import FAMILIES, GIVEN, WHEN, Json
+from clients.conform.references import check_names
 from clients.conform.shape import REQUIRED, ShapeError, choice, listed, record, shown, text
 from clients.exits import BadInput
 
@@ -150,4 +151,5 @@ def read_case(value: Any) -> Case:
     if len(steps) != len(when) and not (stopped and len(steps) < len(when)):
         raise ShapeError("then.steps", f"{len(steps)} results for {len(when)} calls")
     given = GIVEN[case["family"]](case["given"], "given")
+    check_names(case["family"], given, when)
     return Case(case["id"], case["family"], case["note"], given, when, steps, final)

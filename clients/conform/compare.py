@@ -52,7 +52,7 @@ def mismatches(case: Case, steps: list[Json], final: Json) -> list[Mismatch]:
     for number in range(max(len(case.steps), len(steps))):
         expected = case.steps[number] if number < len(case.steps) else ABSENT
         got = steps[number] if number < len(steps) else ABSENT
-        call = case.when[number]["call"]
+        call = case.when[number]["call"] if number < len(case.when) else "final"
         found += (
             Mismatch(case.id, case.note, number + 1, call, *difference) for difference in differences(expected, got)
         )

@@ -32,6 +32,7 @@ Fields = dict[str, tuple[Reader, Any]]
 """Keys of an object: shape and default of each."""
 
 PAGE_SIZE = 4096
+KSTACK_MAX_PAGES = 32
 COUNT = integer(0)
 LARGE = integer(0, (1 << 63) - 1)
 PROC_FLAGS = listed(choice("INMEM", "SWAPPINGIN", "SWAPPINGOUT", "SYSTEM", "TRACED", "WEXIT", "STOPPED_SINGLE"))
@@ -78,9 +79,9 @@ VMSPACE = record(
         "map_trylock": (listed(flag), []),
     }
 )
-STACK = record(
+_STACK = record(
     {
-        "pages": (nullable(integer(1, 32)), None),
+        "pages": (nullable(integer(1, KSTACK_MAX_PAGES)), None),
         "content": (choice("resident", "swapped", "paged_out", "pages"), None),
         "valid": (letters("VPI-"), None),
         "dirty": (letters("D.-"), None),
@@ -89,6 +90,25 @@ STACK = record(
         "mapped": (flag, False),
     }
 )
+
+
+def _stack(value: Any, path: str) -> Any:
+    """A stack: with `pages` as its content, strings of one length with "-" for the same pages."""
+    read = _STACK(value, path)
+    valid = read["valid"]
+    if read["content"] == "pages" and valid is None:
+        raise ShapeError(f"{path}.valid", "missing")
+    if valid is None:
+        return read
+    if read["pages"] not in (None, len(valid)) or not 1 <= len(valid) <= KSTACK_MAX_PAGES:
+        raise ShapeError(f"{path}.valid", f"{len(valid)} pages found, {read['pages'] or '1 to 32'} expected")
+    for key in ("dirty", "wired", "queue"):
+        letters_ = read[key]
+        if letters_ is not None and [letter == "-" for letter in letters_] != [letter == "-" for letter in valid]:
+            raise ShapeError(f"{path}.{key}", f"{letters_!r} is not about the pages of {valid!r}")
+    return read
+
+
 THREAD = record(
     {
         "name": (text, REQUIRED),
@@ -98,7 +118,7 @@ THREAD = record(
         "pri_class": (PRI_CLASS, "TIMESHARE"),
         "slptick": (integer(), 0),
         "nswap": (COUNT, 0),
-        "stack": (STACK, None),
+        "stack": (_stack, None),
         "safe_answers": (listed(flag), []),
         "safe_cycle": (listed(flag), None),
     }
@@ -170,6 +190,7 @@ def _processes(value: Any, path: str) -> Any:
     for index, process in enumerate(read):
         process["pid"] = process["pid"] if process["pid"] is not None else 101 + index
     _distinct([process["name"] for process in read], path)
+    _distinct([process["pid"] for process in read], f"{path}.pid")
     _distinct([thread["name"] for process in read for thread in process["threads"]], f"{path}.threads")
     return read
 
@@ -180,10 +201,10 @@ def _with_private_space(entry: Any) -> Any:
     return entry
 
 
-def _distinct(names: list[str], path: str) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ShapeError(path, f"the name {name} is used twice")
+def _distinct(names: list[Any], path: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ShapeError(path, f"{twice} is used twice")
 
 
 _SHARED: Fields = {

@@ -257,6 +257,7 @@ def swapout(k: Kern, p: Proc, scan: SwapoutScan) -> int:
             return EBUSY
         td.td_flags &= ~TDF_INMEM
         td_set_inhib(td, TDI_SWAPPED)
+    kassert(p.p_threads, f"swapout: pid {p.p_pid} has no thread", "swapout", 1077)
     p.p_threads[0].ru_nswap += 1
     k.ctx.env.preempt("swapout:unlocked")
     scan.vm_thread_swapout(k, p)
