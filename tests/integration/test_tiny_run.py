@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +109,13 @@ def test_report_has_the_documented_shape(reports):
     assert all(row["pss_bytes"] >= 0 for row in report["services"])
     assert isinstance(report["virtual_seconds"], float)
     assert isinstance(report["wall_seconds"], float)
+
+
+def test_report_has_the_documented_keys(reports):
+    page = (Path(__file__).parents[2] / "docs/report.md").read_text()
+    table = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    documented = {key for cell in table for key in re.findall(r"`(\w+)`", cell)}
+    assert documented == set(reports["first"])
 
 
 def test_a_service_that_dies_in_mid_run_is_named():
