@@ -343,6 +343,9 @@ class Mmu:
         state: The arrays; replaced when the pool grows, so never keep them across a call that may map a page.
     """
 
+    CHECKPOINTED = ("state",)
+    """What a checkpoint holds."""
+
     def __init__(self, frames: int, tables: int = 64, tlb_entries: int = TLB_ENTRIES) -> None:
         self.state = MmuState(
             tables=np.zeros(512, np.uint64),
@@ -353,9 +356,13 @@ class Mmu:
             spaces=np.zeros((64, 3), np.int64),
             pool=np.zeros(2, np.int64),
         )
-        self._scratch = np.zeros(4097, np.uint64)
+        self.bind()
         self._grow(tables)
         self.create(0)
+
+    def bind(self) -> None:
+        """Make what is not state: the compiled functions' scratch space."""
+        self._scratch = np.zeros(4097, np.uint64)
 
     def create(self, space: int) -> None:
         """pmap_pinit: an empty address space.

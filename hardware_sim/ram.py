@@ -12,6 +12,9 @@ _MAP_NORESERVE = 0x4000
 STAMP_WORDS = (0, 1, 2, 3, 4)
 """Words of a page that a stamp fills; the last word of the page repeats the version."""
 
+_SCAN_FRAMES = 4096
+"""Frames looked at together for contents."""
+
 Frames = list[int] | NDArray[np.int32] | NDArray[np.int64]
 """Frame numbers."""
 
@@ -56,6 +59,11 @@ class Ram:
             raise ValueError(f"{len(data)} bytes at {offset} do not fit in a frame of {self.page_size}")
         start = frame * self.page_size + offset
         self._map[start : start + len(data)] = data
+
+    def touched(self) -> NDArray[np.int64]:
+        """Frames that hold anything but zeros, ascending."""
+        parts = (self.words[first : first + _SCAN_FRAMES].any(axis=1) for first in range(0, self.pages, _SCAN_FRAMES))
+        return np.flatnonzero(np.concatenate(list(parts)))
 
     def gather(self, frames: Frames) -> bytes:
         """Contents of several frames, one after the other."""

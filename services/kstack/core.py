@@ -12,6 +12,7 @@ from services.kstack.stack_use import intr_prof_stack_use
 from services.kstack.state import KSTACK_MAX_PAGES, PendingSwapin, Stack, State
 from services.ports.common import (
     Answers,
+    CheckpointChunk,
     CounterValues,
     Digest,
     Empty,
@@ -37,8 +38,10 @@ from services.ports.kstack import (
     ThreadStack,
 )
 from services.ports.physmem import PhysmemPort
+from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused, kassert
+from services.runtime.snapshot import Registry
 
 T = TypeVar("T")
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
@@ -60,6 +63,7 @@ class KstackCore:
         """
         self._ctx, self._physmem = ctx, physmem
         self._begin(State())
+        self._checkpoint = Checkpoint(ctx, Registry(State), lambda: self._state, self._begin)
 
     def boot(self, config: KstackBoot) -> Empty:
         """kstack_cache_init (vm_glue.c:482-490): start without stacks; the scheduler delivers vm_lowmem.
@@ -192,6 +196,18 @@ class KstackCore:
         self._state.kstack_cache_size = setting.value
         self._publish()
         return Empty()
+
+    def checkpoint_save(self, offset: int) -> CheckpointChunk:
+        """A piece of this service's checkpoint."""
+        return self._checkpoint.save(offset)
+
+    def checkpoint_load(self, offset: int, size: int, data: bytes) -> Empty:
+        """Take in a piece of a checkpoint."""
+        return self._checkpoint.load(offset, size, data)
+
+    def checkpoint_commit(self) -> Empty:
+        """Go on from the checkpoint that was loaded."""
+        return self._checkpoint.commit()
 
     def inject(self, script: list[Answers]) -> Empty:
         """Script answers of the kernel around the C code."""

@@ -29,16 +29,23 @@ class Blist:
         bitmap: One uint32 a leaf, a set bit is a free block.
     """
 
+    CHECKPOINTED = ("blocks", "free_count", "bitmap", "_hints")
+    """What a checkpoint holds."""
+
     def __init__(self, blocks: int) -> None:
         """Create a bitmap with every block allocated (blist_create)."""
         leaves = max(1, -(-blocks // _RADIX))
         self.blocks = blocks
         self.free_count = 0
         self.bitmap: NDArray[np.uint32] = np.zeros(leaves, np.uint32)
-        self._words = self.bitmap.data  # plain ints out of the array, four times as fast as its scalars
+        self.bind()
         self._hints = [bytearray(leaves)]
         while len(self._hints[-1]) > 1:
             self._hints.append(bytearray(-(-len(self._hints[-1]) // _FANOUT)))
+
+    def bind(self) -> None:
+        """Make the scalar view anew, after the array was replaced."""
+        self._words = self.bitmap.data  # plain ints out of the array, four times as fast as its scalars
 
     def alloc(self, count: int) -> int:
         """blist_alloc: the first of `count` adjacent free blocks, which never cross a leaf, or SWAPBLK_NONE.

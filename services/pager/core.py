@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from hardware_sim.disk import BLOCK_SIZE
-from services.pager import inspect
+from services.pager import checkpoint, inspect
 from services.pager.swap_pager import Io, IoTable, SwapPager
 from services.pager.tunables import Tunables
 from services.pager.vnode_pager import VNODE_CLUSTER_PAGES, VnodePager
-from services.ports.common import Answers, CounterValues, Digest, Empty, EventChunk, Setting, Settings, Violations
+from services.ports.common import (
+    Answers,
+    CheckpointChunk,
+    CounterValues,
+    Digest,
+    Empty,
+    EventChunk,
+    Setting,
+    Settings,
+    Violations,
+)
 from services.ports.pager import (
     FileId,
     GetPagesStart,
@@ -26,6 +36,7 @@ from services.ports.pager import (
     SwapStatus,
     VmPager,
 )
+from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import Kind
@@ -54,6 +65,7 @@ class PagerCore:
         self._swap = SwapPager(ctx, 0, self._ios)
         self._vnodes = VnodePager(0)
         self._tunables = Tunables(0)
+        self._checkpoint = Checkpoint(ctx, checkpoint.registry(), self._state, self._restore)
 
     def boot(self, config: PagerBoot) -> Empty:
         """Build swap space and metadata anew; everything from before is dropped.
@@ -189,6 +201,18 @@ class PagerCore:
         self._tunables.set(setting)
         return Empty()
 
+    def checkpoint_save(self, offset: int) -> CheckpointChunk:
+        """A piece of this service's checkpoint."""
+        return self._checkpoint.save(offset)
+
+    def checkpoint_load(self, offset: int, size: int, data: bytes) -> Empty:
+        """Take in a piece of a checkpoint."""
+        return self._checkpoint.load(offset, size, data)
+
+    def checkpoint_commit(self) -> Empty:
+        """Go on from the checkpoint that was loaded."""
+        return self._checkpoint.commit()
+
     def inject(self, script: list[Answers]) -> Empty:
         """Script answers of the kernel around the C code."""
         self._ctx.env.inject(script)
@@ -213,6 +237,15 @@ class PagerCore:
         """The service's own counters."""
         names = sorted(self._ctx.counters)
         return CounterValues(names, [self._ctx.counters[name] for name in names], self._ctx.sequence)
+
+    def _state(self) -> checkpoint.PagerState:
+        return checkpoint.take(self._swap, self._ios, self._vnodes, self._tunables)
+
+    def _restore(self, state: checkpoint.PagerState) -> None:
+        self.close()
+        self._ios, self._vnodes, self._tunables = state.ios, state.vnodes, state.tunables
+        self._swap = SwapPager(self._ctx, state.tunables.meta_blocks_max, state.ios)
+        checkpoint.restore(state, self._swap, self._swap_file)
 
     def _swapon(self, pages: int, seed: int) -> None:
         try:

@@ -27,14 +27,21 @@ class SwapMeta:
         objects: For every OBJT_SWAP object the slots of its metadata blocks, by pindex / 32.
     """
 
+    CHECKPOINTED = ("limit", "in_use", "objects", "_free", "_entries", "_counts")
+    """What a checkpoint holds."""
+
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_use = 0
         self.objects: dict[int, dict[int, int]] = {}
         self._free: list[int] = []
         self._entries: Blocks = np.empty(0, np.int32)
-        self._cells = self._entries.data  # plain ints out of the array, faster than its scalars
         self._counts = bytearray()
+        self.bind()
+
+    def bind(self) -> None:
+        """Make the scalar view anew, after the array was replaced."""
+        self._cells = self._entries.data  # plain ints out of the array, faster than its scalars
 
     def convert(self, obj: int) -> bool:
         """Make an object OBJT_SWAP; True if it was OBJT_DEFAULT."""
@@ -193,7 +200,8 @@ class SwapMeta:
         new = max(256, 2 * old)
         entries = np.full(new * SWAP_META_PAGES, SWAPBLK_NONE, np.int32)
         entries[: len(self._entries)] = self._entries
-        self._entries, self._cells = entries, entries.data
+        self._entries = entries
+        self.bind()
         self._counts.extend(bytes(new - old))
         self._free.extend(range(new - 1, old - 1, -1))
 

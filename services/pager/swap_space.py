@@ -20,7 +20,7 @@ NSWAP_HIWAT = 512
 """Above so many free pages it is not any more (nswap_hiwat)."""
 SWAP_DEVICE_PAGES_MAX = 0x40000000 // 16
 """Pages of the largest device."""
-_LABEL_BLOCKS = 2
+LABEL_BLOCKS = 2
 """Blocks at the start of a device that are never given out: they may carry a disk label."""
 
 
@@ -88,7 +88,7 @@ class SwapSpace:
         """
         nblks = min(nblks, SWAP_DEVICE_PAGES_MAX)
         blist = Blist(nblks)
-        blist.free(_LABEL_BLOCKS, nblks - _LABEL_BLOCKS)
+        blist.free(LABEL_BLOCKS, nblks - LABEL_BLOCKS)
         first = self.devices[-1].end + 1 if self.devices else 0
         file = BlockFile(nblks, path)
         self.devices.append(SwapDevice(first, nblks, blist, file, DeviceQueue(SSD, rng), np.zeros(nblks, np.uint64)))

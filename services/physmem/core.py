@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from hardware_sim.arch import Arch
 from hardware_sim.arch import arch as arch_named
-from services.physmem import glue, inspect, kstack_pages, situation, vm_pageout
+from services.physmem import checkpoint, glue, inspect, kstack_pages, situation, vm_pageout
 from services.physmem.access import access
 from services.physmem.checks import check_maps, digest_maps
 from services.physmem.imgact import HEADER_BYTES, vm_imgact_map_page, vm_imgact_unmap_page, vnode_object
@@ -26,6 +26,7 @@ from services.physmem.vmem import Arena
 from services.physmem.vmspace import vmspace_alloc, vmspace_fork, vmspace_free, vmspace_resident_count
 from services.ports.common import (
     Answers,
+    CheckpointChunk,
     CounterValues,
     Digest,
     Empty,
@@ -75,6 +76,7 @@ from services.ports.physmem import (
     SwapStack,
     WiredRanges,
 )
+from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import Kind
@@ -92,6 +94,10 @@ class PhysmemCore:
     def __init__(self, ctx: Context, pager: PagerPort) -> None:
         self._ctx, self._pager = ctx, pager
         self.vm: Machine
+        self._checkpoint = Checkpoint(ctx, checkpoint.registry(), lambda: checkpoint.take(self.vm), self._restore)
+
+    def _restore(self, state: checkpoint.MachineState) -> None:
+        self.vm = checkpoint.restored(state, self._ctx, self._pager)
 
     def _done(self, answer: AnswerT) -> AnswerT:
         """Before a call is answered: the pager hears which swap blocks are free, the counters are what they are."""
@@ -409,6 +415,18 @@ class PhysmemCore:
         """Set one."""
         sysctl_set(self.vm, setting)
         return self._done(Empty())
+
+    def checkpoint_save(self, offset: int) -> CheckpointChunk:
+        """A piece of this service's checkpoint."""
+        return self._checkpoint.save(offset)
+
+    def checkpoint_load(self, offset: int, size: int, data: bytes) -> Empty:
+        """Take in a piece of a checkpoint."""
+        return self._checkpoint.load(offset, size, data)
+
+    def checkpoint_commit(self) -> Empty:
+        """Go on from the checkpoint that was loaded."""
+        return self._checkpoint.commit()
 
     def inject(self, script: list[Answers]) -> Empty:
         """Script answers of the kernel around the C code."""

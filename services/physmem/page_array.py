@@ -84,6 +84,8 @@ class PageArray:
         free: Stack of free frames; the first v_free_count are free, the last of these is taken next.
     """
 
+    CHECKPOINTED = ("count", "np", "free_frames")
+    """What a checkpoint holds."""
     __slots__ = (
         "act_count", "aflags", "busy_lock", "count", "dirty", "flags", "free", "free_frames", "hold_count", "np",
         "object", "oflags", "pindex", "qnext", "qprev", "queue", "valid", "wire_count",

@@ -92,6 +92,8 @@ class ObjectTable:
     """
 
     __slots__ = ("_by_id", "bypasses", "collapses", "next_id", "referenced")
+    CHECKPOINTED = __slots__
+    """What a checkpoint holds: all."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, VmObject] = {}
@@ -132,7 +134,7 @@ class ObjectTable:
 
 @dataclass(slots=True)
 class VmMeter:
-    """struct vmmeter: physmem's share of vm_cnt; thresholds and counts in pages, v_page_size in bytes, others events."""
+    """struct vmmeter: physmem's share of vm_cnt; thresholds and counts in pages, v_page_size in bytes, rest events."""
 
     v_page_count: int = 0
     v_page_size: int = 0

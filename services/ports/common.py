@@ -156,6 +156,16 @@ class EventChunk:
 
 
 @dataclass(slots=True)
+class CheckpointChunk:
+    """A piece of a service's checkpoint."""
+
+    data: bytes = b""
+    """Its bytes; see services/runtime/snapshot.py."""
+    size: U64 = 0
+    """Bytes of the whole."""
+
+
+@dataclass(slots=True)
 class CounterValues:
     """A service's own counters, by sysctl name."""
 

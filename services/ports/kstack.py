@@ -11,6 +11,7 @@ from services.ports.common import (
     U32,
     U64,
     Answers,
+    CheckpointChunk,
     CounterValues,
     Digest,
     Empty,
@@ -265,6 +266,18 @@ class KstackPort(Protocol):
         """Set one."""
         ...
 
+    def checkpoint_save(self, offset: U64) -> CheckpointChunk:
+        """A piece of this service's checkpoint from a byte on; it is made at offset 0."""
+        ...
+
+    def checkpoint_load(self, offset: U64, size: U64, data: bytes) -> Empty:
+        """Take in a piece of a checkpoint of `size` bytes; nothing goes on from it before it is committed."""
+        ...
+
+    def checkpoint_commit(self) -> Empty:
+        """Go on from the checkpoint that was loaded whole; everything from before is dropped."""
+        ...
+
     def inject(self, script: list[Answers]) -> Empty:
         """Script answers of the kernel around the C code."""
         ...
@@ -286,5 +299,5 @@ class KstackPort(Protocol):
         ...
 
 
-READS = frozenset({"check", "counters", "digest", "events", "stack_states", "sysctl_get"})
+READS = frozenset({"check", "checkpoint_save", "counters", "digest", "events", "stack_states", "sysctl_get"})
 """Methods that only read state: they need no clock, and are answered also after a panic."""

@@ -12,6 +12,7 @@ from services.ports.common import (
     U32,
     U64,
     Answers,
+    CheckpointChunk,
     CounterValues,
     Digest,
     Empty,
@@ -280,6 +281,18 @@ class PagerPort(Protocol):
         """Set one."""
         ...
 
+    def checkpoint_save(self, offset: U64) -> CheckpointChunk:
+        """A piece of this service's checkpoint from a byte on; it is made at offset 0."""
+        ...
+
+    def checkpoint_load(self, offset: U64, size: U64, data: bytes) -> Empty:
+        """Take in a piece of a checkpoint of `size` bytes; nothing goes on from it before it is committed."""
+        ...
+
+    def checkpoint_commit(self) -> Empty:
+        """Go on from the checkpoint that was loaded whole; everything from before is dropped."""
+        ...
+
     def inject(self, script: list[Answers]) -> Empty:
         """Script answers of the kernel around the C code."""
         ...
@@ -301,5 +314,17 @@ class PagerPort(Protocol):
         ...
 
 
-READS = frozenset({"check", "counters", "digest", "events", "peek", "swap_status", "sysctl_get", "vm_pager_has_page"})
+READS = frozenset(
+    {
+        "check",
+        "checkpoint_save",
+        "counters",
+        "digest",
+        "events",
+        "peek",
+        "swap_status",
+        "sysctl_get",
+        "vm_pager_has_page",
+    }
+)
 """Methods that only read state: they need no clock, and are answered also after a panic."""

@@ -12,6 +12,7 @@ from services.ports.common import (
     U32,
     U64,
     Answers,
+    CheckpointChunk,
     CounterValues,
     Digest,
     Empty,
@@ -782,6 +783,18 @@ class PhysmemPort(Protocol):
         """Set one."""
         ...
 
+    def checkpoint_save(self, offset: U64) -> CheckpointChunk:
+        """A piece of this service's checkpoint from a byte on; it is made at offset 0."""
+        ...
+
+    def checkpoint_load(self, offset: U64, size: U64, data: bytes) -> Empty:
+        """Take in a piece of a checkpoint of `size` bytes; nothing goes on from it before it is committed."""
+        ...
+
+    def checkpoint_commit(self) -> Empty:
+        """Go on from the checkpoint that was loaded whole; everything from before is dropped."""
+        ...
+
     def inject(self, script: list[Answers]) -> Empty:
         """Script answers of the kernel around the C code."""
         ...
@@ -806,6 +819,7 @@ class PhysmemPort(Protocol):
 READS = frozenset(
     {
         "check",
+        "checkpoint_save",
         "counters",
         "digest",
         "events",

@@ -19,6 +19,10 @@ from services.runtime.errors import KernelPanic, Reason, Refused
 Port = TypeVar("Port")
 
 
+STARTS = frozenset({"boot", "checkpoint_load", "checkpoint_commit"})
+"""Methods from which a machine begins: they are answered before a boot and after a panic."""
+
+
 def methods_of(port: Callable[..., Any]) -> list[str]:
     """Names of a port's methods, in the order of their definition."""
     return [name for name, value in vars(port).items() if callable(value) and not name.startswith("_")]
@@ -56,7 +60,7 @@ def admit(ctx: Context, method: str, reads: bool) -> None:
     Raises:
         Refused: The service was not booted, or the machine stopped and the call would change it.
     """
-    if method == "boot":
+    if method in STARTS:
         return
     if not ctx.booted:
         raise Refused(Reason.NOT_BOOTED, "machine", ctx.service, "a service that was booted")

@@ -10,13 +10,17 @@ from services.runtime.errors import Reason, Refused
 
 
 @dataclass(slots=True)
-class _Script:
+class Script:
     """Scripted answers to one question."""
 
     answers: list[int]
+    """Answers of successive questions."""
     after: int | None
+    """Answer to every question after the list; None: the state answers."""
     cycle: bool
+    """The list is repeated for ever."""
     position: int = 0
+    """Answers given so far."""
 
     def next(self) -> int | None:
         """The next scripted answer; None: the state answers."""
@@ -40,13 +44,14 @@ class Env:
 
     allow_inject: bool = False
     """Scripted answers are accepted."""
-    _scripts: dict[str, _Script] = field(default_factory=dict)
+    scripts: dict[str, Script] = field(default_factory=dict)
+    """Scripted answers by question."""
     preempt: Callable[[str], None] = _no_preemption
     """Called wherever the C code drops a lock or sleeps, with the name of the point."""
 
     def ask(self, question: str, state: Callable[[], int]) -> int:
         """Answer a question: from its script if there is one, else from state."""
-        script = self._scripts.get(question)
+        script = self.scripts.get(question)
         if script is not None and (answer := script.next()) is not None:
             return answer
         return state()
@@ -63,4 +68,4 @@ class Env:
             )
         for entry in script:
             after = entry.after if entry.has_after else None
-            self._scripts[entry.question] = _Script(list(entry.answers), after, entry.cycle)
+            self.scripts[entry.question] = Script(list(entry.answers), after, entry.cycle)

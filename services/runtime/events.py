@@ -122,6 +122,14 @@ class EventLog:
         self._records = bytearray()
         self._first = 0
 
+    @classmethod
+    def resumed(cls, service: str, count: int, head: bytes) -> EventLog:
+        """A log that goes on behind `count` events, whose records are not kept here, from the chain's head."""
+        log = cls(service)
+        log.count = log._first = count
+        log.head = head
+        return log
+
     def add(
         self, now_us: int, kind: Kind, subject: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, outcome: int = 0
     ) -> None:

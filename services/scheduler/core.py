@@ -7,6 +7,7 @@ from heapq import heappush
 
 from services.ports.common import (
     Answers,
+    CheckpointChunk,
     CounterValues,
     Digest,
     Empty,
@@ -39,9 +40,11 @@ from services.ports.scheduler import (
     VmspaceState,
     Woken,
 )
+from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import Kind
+from services.runtime.snapshot import Registry
 from services.scheduler import outside, situation, sysctls
 from services.scheduler.boot import boot_kernel
 from services.scheduler.dispatch import next_dispatch
@@ -70,6 +73,7 @@ class SchedulerCore:
     def __init__(self, ctx: Context, physmem: PhysmemPort, kstack: KstackPort) -> None:
         self._ctx = ctx
         self.k = Kern(ctx, physmem, kstack, SchedState(SchedulerBoot()))
+        self._checkpoint = Checkpoint(ctx, Registry(SchedState, TimerKind), lambda: self.k.s, self._begin)
 
     def boot(self, config: SchedulerBoot) -> Empty:
         """Build proc0, init and the kernel threads."""
@@ -79,9 +83,12 @@ class SchedulerCore:
         if config.bare and not (config.allow_inject and self._ctx.inject_permitted):
             raise Refused(Reason.INJECTION_REFUSED, "bare", True, "a system that was started with injection allowed")
         self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject)
-        self.k = Kern(self._ctx, self.k.physmem, self.k.kstack, SchedState(config, prng=config.seed))
+        self._begin(SchedState(config, prng=config.seed))
         boot_kernel(self.k)
         return Empty()
+
+    def _begin(self, state: SchedState) -> None:
+        self.k = Kern(self._ctx, self.k.physmem, self.k.kstack, state)
 
     def spawn(self, programs: list[SpawnRequest]) -> Empty:
         """Start programs from init at their times: fork, exec, run."""
@@ -258,6 +265,18 @@ class SchedulerCore:
         """Set one."""
         sysctls.sysctl_set(self.k, setting)
         return Empty()
+
+    def checkpoint_save(self, offset: int) -> CheckpointChunk:
+        """A piece of this service's checkpoint."""
+        return self._checkpoint.save(offset)
+
+    def checkpoint_load(self, offset: int, size: int, data: bytes) -> Empty:
+        """Take in a piece of a checkpoint."""
+        return self._checkpoint.load(offset, size, data)
+
+    def checkpoint_commit(self) -> Empty:
+        """Go on from the checkpoint that was loaded."""
+        return self._checkpoint.commit()
 
     def inject(self, script: list[Answers]) -> Empty:
         """Script answers of the kernel around the C code."""

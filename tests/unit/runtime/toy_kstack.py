@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.ports.common import Digest, Empty, IoStart, Setting, Settings, Violations
+from services.ports.common import CheckpointChunk, Digest, Empty, IoStart, Setting, Settings, Violations
 from services.ports.kstack import DisposedStack, DisposedStacks, KstackBoot, NewStack, NewStacks, StackUse
 from services.runtime.context import Context
 from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
@@ -72,6 +72,15 @@ class ToyKstack:
 
     def sysctl_set(self, setting) -> Empty:
         raise Refused(Reason.UNKNOWN_SYSCTL, "setting.name", setting.name, "one of these")
+
+    def checkpoint_save(self, *_) -> CheckpointChunk:
+        return CheckpointChunk(b"toy", 3)
+
+    def checkpoint_load(self, *_) -> Empty:
+        return Empty()
+
+    def checkpoint_commit(self) -> Empty:
+        return Empty()
 
     def inject(self, script) -> Empty:
         self.ctx.env.inject(script)

@@ -1,0 +1,151 @@
+"""Checkpoints of one service: its state and its context, handed out and taken in by pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from services.ports.common import CheckpointChunk, Empty, Upcalls
+from services.runtime.context import Context
+from services.runtime.env import Script
+from services.runtime.errors import Reason, Refused
+from services.runtime.events import EventLog
+from services.runtime.snapshot import SIZE_MAX, Registry, SnapshotError, decode, encode, seal, unseal
+
+CHUNK_BYTES = 8 << 20
+"""Bytes of one piece."""
+
+
+@dataclass(slots=True)
+class ContextState:
+    """What of a context must be there again for a core to go on."""
+
+    now_us: int
+    ticks: int
+    hz: int
+    allow_inject: bool
+    scripts: dict[str, Script]
+    upcalls: Upcalls
+    counters: dict[str, int]
+    stopped: str
+    event_count: int
+    event_head: bytes
+
+    @classmethod
+    def of(cls, ctx: Context) -> ContextState:
+        """The state of a context between two calls."""
+        ctx.log.flush()
+        env, log = ctx.env, ctx.log
+        return cls(
+            ctx.now_us, ctx.ticks, ctx.hz, env.allow_inject, env.scripts, ctx.upcalls, ctx.counters, ctx.stopped,
+            log.count, log.head,
+        )  # fmt: skip
+
+    def restore(self, ctx: Context) -> None:
+        """Bring a context to this state; the records of earlier events stay with whoever recorded them."""
+        ctx.reboot(self.hz, self.ticks, self.allow_inject)
+        ctx.now_us, ctx.upcalls, ctx.stopped, ctx.booted = self.now_us, self.upcalls, self.stopped, True
+        ctx.env.scripts = self.scripts
+        ctx.counters.update(self.counters)
+        ctx.log = EventLog.resumed(ctx.service, self.event_count, self.event_head)
+
+
+@dataclass(slots=True)
+class ServiceState:
+    """Everything that a service knows."""
+
+    service: str
+    """Its name."""
+    ctx: ContextState
+    """Clock, counters, events, environment."""
+    core: Any
+    """What its core knows."""
+
+
+class Checkpoint:
+    """Saves and loads one core, between two calls of it."""
+
+    def __init__(
+        self, ctx: Context, registry: Registry, take: Callable[[], Any], install: Callable[[Any], None]
+    ) -> None:
+        """Describe a core.
+
+        Args:
+            ctx: Its context.
+            registry: The classes of its state.
+            take: Answers its state as plain data; the first class of the registry.
+            install: Takes over such a state in place of the present one.
+        """
+        self._ctx, self._take, self._install = ctx, take, install
+        self._core = next(iter(registry.forms.values())).cls
+        self._registry = Registry(ServiceState, ContextState)
+        self._registry.forms.update(registry.forms)
+        self._image = b""
+        self._parts: list[bytes] = []
+        self._staged: ServiceState | None = None
+
+    def save(self, offset: int) -> CheckpointChunk:
+        """A piece of the service's checkpoint; at offset 0 it is made, at its end it is forgotten.
+
+        Raises:
+            Refused: No checkpoint is so long.
+        """
+        if offset == 0:
+            state = ServiceState(self._ctx.service, ContextState.of(self._ctx), self._take())
+            self._image = seal(encode(state, self._registry))
+        elif offset >= len(self._image):
+            raise _refused("offset", offset, f"0, or below {len(self._image)}")
+        size, data = len(self._image), self._image[offset : offset + CHUNK_BYTES]
+        if offset + len(data) == size:
+            self._image = b""
+        return CheckpointChunk(data, size)
+
+    def load(self, offset: int, size: int, data: bytes) -> Empty:
+        """Take in a piece; the last one makes the whole ready for `commit`. The service goes on as it is.
+
+        Raises:
+            Refused: A piece is missing, or the whole is no checkpoint of this service.
+        """
+        if offset == 0:
+            self._parts, self._staged = [], None
+        have = sum(map(len, self._parts))
+        if offset != have or have + len(data) > size or size > SIZE_MAX:
+            raise _refused("offset", offset, f"{have}: pieces in order, {size} bytes together")
+        self._parts.append(data)
+        if have + len(data) == size:
+            whole, self._parts = b"".join(self._parts), []
+            self._staged = self._decoded(whole)
+        return Empty()
+
+    def commit(self) -> Empty:
+        """Go on from the checkpoint that was loaded.
+
+        Raises:
+            Refused: None was.
+        """
+        staged, self._staged = self._staged, None
+        if staged is None:
+            raise _refused("checkpoint", "nothing", "a checkpoint that was loaded whole")
+        staged.ctx.restore(self._ctx)
+        self._install(staged.core)
+        return Empty()
+
+    def _decoded(self, image: bytes) -> ServiceState:
+        try:
+            state = decode(unseal(image), self._registry)
+        except SnapshotError as error:
+            raise _refused("data", f"{len(image)} bytes", f"an intact checkpoint: {error}") from None
+        if not isinstance(state, ServiceState) or state.service != self._ctx.service:
+            raise _refused("data", getattr(state, "service", "something else"), f"a checkpoint of {self._ctx.service}")
+        if not isinstance(state.ctx, ContextState) or not isinstance(state.core, self._core):
+            raise _refused("data", state.service, "a whole checkpoint")
+        if state.ctx.scripts and not self._ctx.inject_permitted:
+            raise Refused(
+                Reason.INJECTION_REFUSED, "data", "scripted answers", "a system that was started with injection allowed"
+            )
+        return state
+
+
+def _refused(field: str, value: object, expected: str) -> Refused:
+    return Refused(Reason.FIELD_OUT_OF_RANGE, field, value, expected)
