@@ -286,16 +286,16 @@ class Swapping:
         """swapout_procs."""
         swapped_out: list[str] = []
         busy: list[str] = []
-        in_vain = 0
+        in_vain: dict[str, int] = {}
         while (process := self._next_out(action)) is not None:
             if self._swapout(process):
                 swapped_out.append(process.name)
-                in_vain = 0
+                in_vain = {}
             else:
                 busy.append(process.name)
-                in_vain += 1
-                if in_vain > 100:
-                    raise Livelock([process.name])
+                in_vain[process.name] = in_vain.get(process.name, 0) + 1
+                if in_vain[process.name] > 100:
+                    raise Livelock(list(dict.fromkeys(busy[-100:])))
         return {"swapped_out": swapped_out, "busy": busy, "wakeups": ["proc0"] if swapped_out else []}
 
     def _sleep(self, channel: str, timeout: int, on_sleep: list[list[Json]]) -> None:
