@@ -105,7 +105,7 @@ def short(vmglue):
 @pytest.fixture
 def endless(vmglue):
     """A workload that no test waits for."""
-    return make_workload(vmglue.home / "work", rounds=2000)
+    return make_workload(vmglue.home / "work", rounds=1, repeat=100_000)
 
 
 def wait_for_progress(process: subprocess.Popen[str]) -> str:

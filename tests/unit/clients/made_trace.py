@@ -49,12 +49,14 @@ def make_trace(path: Path, rounds: int = 2, sleep_us: int = 2_000) -> Path:
     return path
 
 
-def make_workload(directory: Path, rounds: int = 2, count: int = 2, ram: str = "4 MiB", extra: str = "") -> Path:
+def make_workload(
+    directory: Path, rounds: int = 2, count: int = 2, ram: str = "4 MiB", extra: str = "", repeat: int = 1
+) -> Path:
     """A workload of `count` such processes in too little memory."""
     make_trace(directory / "made.vmtrace", rounds)
     path = directory / "made.toml"
     path.write_text(
         f'name = "made"\n[machine]\nram = "{ram}"\nswap = "64 MiB"\nseed = 3\n{extra}\n'
-        f'[[programs]]\ntrace = "made.vmtrace"\ncount = {count}\nstart_every = "1 ms"\n'
+        f'[[programs]]\ntrace = "made.vmtrace"\ncount = {count}\nstart_every = "1 ms"\nrepeat = {repeat}\n'
     )
     return path
