@@ -227,6 +227,7 @@ class SchedulerCore:
     def change(self, changes: list[Change]) -> Clock:
         """The rest of the kernel changes something."""
         situation.allowed(self.k, "changes", len(changes))
+        situation.check_changes(self.k, changes)
         situation.apply(self.k, changes)
         return Clock(self.k.ticks)
 

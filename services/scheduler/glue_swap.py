@@ -190,7 +190,8 @@ def swapout_procs(k: Kern, action: int) -> SwapoutScan:
             scan.swapped_out.append(p.p_pid)
             scan.progressed()
         elif scan.retried(p.p_pid) > _LIVELOCK_RETRIES:
-            scan.livelock = list(dict.fromkeys(scan.busy[-_LIVELOCK_RETRIES:]))
+            latest = scan.busy[-_LIVELOCK_RETRIES:]
+            scan.livelock = [pid for pid in scan.in_vain if pid in latest]
             break
         k.ctx.env.preempt("swapout_procs:retry")
         if before[1] != k.ticks:

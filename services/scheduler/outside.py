@@ -158,6 +158,8 @@ class _Run:
     def __init__(self, k: Kern, script: list[ChangesAt], sleeps: int, waits: int) -> None:
         if script or sleeps > 1 or waits > 1:
             situation.allowed(k, "script", len(script))
+        for at in script:
+            situation.check_changes(k, at.changes)
         self._k = k
         self._script = {(at.point, at.nth): at.changes for at in script}
         self._reached: Counter[str] = Counter()

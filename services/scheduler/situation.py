@@ -146,15 +146,63 @@ def _unsleep(k: Kern, td: Thread) -> None:
 # Changes
 
 
-def apply(k: Kern, changes: list[Change]) -> None:
-    """Change what the changes say, in order.
+def check_changes(k: Kern, changes: list[Change]) -> None:
+    """See that changes can be applied.
 
     Raises:
-        Refused: A process, thread or address space is unknown, or a value out of range; earlier changes stand.
+        Refused: A process, thread or address space is unknown, or a state is none.
     """
     for change in changes:
+        _FIELDS[change.field].check(k, change)
+
+
+def apply(k: Kern, changes: list[Change]) -> None:
+    """Change what the changes, which were checked, say, in order."""
+    for change in changes:
         k.next_seq()  # a scan that looks at it sees that something changed
-        _APPLY[change.field](k, change)
+        _FIELDS[change.field].apply(k, change)
+
+
+class _Field:
+    """A field of a process or a thread, or whatever else a change sets.
+
+    Attributes:
+        check: Refuses a change that cannot be applied.
+        apply: Applies one that can.
+    """
+
+    def __init__(self, check: Callable[[Kern, Change], object], apply: Callable[[Kern, Change], None]) -> None:
+        self.check, self.apply = check, apply
+
+
+def _of_proc(attribute: str, convert: Callable[[int], int]) -> _Field:
+    def set_it(k: Kern, change: Change) -> None:
+        setattr(proc(k, change.id), attribute, convert(change.value))
+
+    return _Field(lambda k, change: proc(k, change.id), set_it)
+
+
+def _of_thread(attribute: str, convert: Callable[[int], int]) -> _Field:
+    def set_it(k: Kern, change: Change) -> None:
+        td = thread(k, change.id)
+        setattr(td, attribute, convert(change.value))
+        _queue(k, td)
+
+    return _Field(lambda k, change: thread(k, change.id), set_it)
+
+
+def _of_space(apply: Callable[[Kern, Change], None]) -> _Field:
+    return _Field(lambda k, change: _space(k, change.id), apply)
+
+
+def _state(field: _Field, states: type[Prs] | type[Tds]) -> _Field:
+    """A field whose values are states."""
+
+    def check(k: Kern, change: Change) -> None:
+        field.check(k, change)
+        _enum(states, change.value, "changes.value")
+
+    return _Field(check, field.apply)
 
 
 def _tick(k: Kern, change: Change) -> None:
@@ -162,35 +210,12 @@ def _tick(k: Kern, change: Change) -> None:
     k.ctx.now_us += max(change.value, 0) * US_PER_SECOND // k.hz
 
 
-def _set_proc(attribute: str, convert: Callable[[int], int]) -> Callable[[Kern, Change], None]:
-    def set_it(k: Kern, change: Change) -> None:
-        p = proc(k, change.id)
-        if attribute == "p_state":
-            _enum(Prs, change.value, "changes.value")
-        setattr(p, attribute, convert(change.value))
-
-    return set_it
-
-
-def _set_thread(attribute: str, convert: Callable[[int], int]) -> Callable[[Kern, Change], None]:
-    def set_it(k: Kern, change: Change) -> None:
-        td = thread(k, change.id)
-        if attribute == "td_state":
-            _enum(Tds, change.value, "changes.value")
-        setattr(td, attribute, convert(change.value))
-        _queue(k, td)
-
-    return set_it
-
-
 def _set_resident(k: Kern, change: Change) -> None:
-    _space(k, change.id)
     k.ctx.env.inject([Answers(resident_question(change.id), [], change.value, has_after=True)])
 
 
 def _set_map_locked(k: Kern, change: Change) -> None:
     """Somebody else takes the map's lock, unless it is taken already, or gives it back."""
-    _space(k, change.id)
     held = k.s.held_maps
     if change.value and change.id not in held:
         if k.physmem.vm_map_trylock([change.id]).locked[0]:
@@ -200,20 +225,20 @@ def _set_map_locked(k: Kern, change: Change) -> None:
         held.remove(change.id)
 
 
-_APPLY: dict[ChangeField, Callable[[Kern, Change], None]] = {
-    ChangeField.TICKS: _tick,
-    ChangeField.P_STATE: _set_proc("p_state", Prs),
-    ChangeField.P_FLAG: _set_proc("p_flag", c_uint),
-    ChangeField.P_LOCK: _set_proc("p_lock", c_int),
-    ChangeField.P_SWTICK: _set_proc("p_swtick", c_uint),
-    ChangeField.P_NICE: _set_proc("p_nice", c_int),
-    ChangeField.TD_STATE: _set_thread("td_state", Tds),
-    ChangeField.TD_FLAGS: _set_thread("td_flags", c_uint),
-    ChangeField.TD_INHIBITORS: _set_thread("td_inhibitors", c_uint),
-    ChangeField.TD_PRI_CLASS: _set_thread("td_pri_class", c_uint),
-    ChangeField.TD_SLPTICK: _set_thread("td_slptick", c_int),
-    ChangeField.VM_RESIDENT: _set_resident,
-    ChangeField.VM_MAP_LOCKED: _set_map_locked,
+_FIELDS: dict[ChangeField, _Field] = {
+    ChangeField.TICKS: _Field(lambda *_: None, _tick),
+    ChangeField.P_STATE: _state(_of_proc("p_state", Prs), Prs),
+    ChangeField.P_FLAG: _of_proc("p_flag", c_uint),
+    ChangeField.P_LOCK: _of_proc("p_lock", c_int),
+    ChangeField.P_SWTICK: _of_proc("p_swtick", c_uint),
+    ChangeField.P_NICE: _of_proc("p_nice", c_int),
+    ChangeField.TD_STATE: _state(_of_thread("td_state", Tds), Tds),
+    ChangeField.TD_FLAGS: _of_thread("td_flags", c_uint),
+    ChangeField.TD_INHIBITORS: _of_thread("td_inhibitors", c_uint),
+    ChangeField.TD_PRI_CLASS: _of_thread("td_pri_class", c_uint),
+    ChangeField.TD_SLPTICK: _of_thread("td_slptick", c_int),
+    ChangeField.VM_RESIDENT: _of_space(_set_resident),
+    ChangeField.VM_MAP_LOCKED: _of_space(_set_map_locked),
 }
 
 

@@ -295,7 +295,7 @@ class Swapping:
                 busy.append(process.name)
                 in_vain[process.name] = in_vain.get(process.name, 0) + 1
                 if in_vain[process.name] > 100:
-                    raise Livelock(list(dict.fromkeys(busy[-100:])))
+                    raise Livelock([name for name in in_vain if name in busy[-100:]])
         return {"swapped_out": swapped_out, "busy": busy, "wakeups": ["proc0"] if swapped_out else []}
 
     def _sleep(self, channel: str, timeout: int, on_sleep: list[list[Json]]) -> None:
