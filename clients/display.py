@@ -19,6 +19,7 @@ from clients.run import Progress
 LINE_INTERVAL_S = 1.0
 """Shortest wall time between two lines where the output is not a terminal."""
 _LIVE_PER_SECOND = 8
+_TABLE_WIDTH = 120
 
 
 class ProgressDisplay:
@@ -64,6 +65,14 @@ class ProgressDisplay:
         """Say something beside the progress."""
         if not self._quiet:
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def wide_console() -> Console:
+    """Standard output, with room for tables where it is not a terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _TABLE_WIDTH)
+    return console
 
 
 def progress_line(progress: Progress) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clients.charts import duration
-from clients.display import progress_line
+from clients.display import progress_line, wide_console
 from clients.machine import state_word
 from clients.machine_client import read_progress
 from protos import machine_pb2 as pb
@@ -48,7 +48,7 @@ def print_status(found: dict[str, Any], console: Console | None = None) -> None:
         found: What `status_dict` made.
         console: Where; standard output by default.
     """
-    console = console or Console(highlight=False)
+    console = console or wide_console()
     workload = f", workload {found['workload']}" if found["workload"] else ""
     console.print(f"machine {found['machine']}: {found['state']}{workload}", markup=False)
     if found["failure"]:
@@ -64,7 +64,9 @@ def print_status(found: dict[str, Any], console: Console | None = None) -> None:
 
 
 def _services(rows: list[dict[str, Any]]) -> Table:
-    table = Table("service", "pid", "health", "redis", "memory (PSS)", "answer", "boot id", "address", box=None)
+    table = Table(box=None)
+    for heading in ("service", "pid", "health", "redis", "PSS", "answer", "boot id", "address"):
+        table.add_column(heading, overflow="fold", no_wrap=heading != "address")
     for row in rows:
         table.add_row(
             row["name"],

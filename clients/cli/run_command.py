@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # heavy: only the command itself pays for them
     from clients.system import System
     from clients.workload import Workload
 
-_TABLE_WIDTH = 120
-"""Width of the table where the output is not a terminal."""
 _EXITS = {
     "complete": Exit.OK,
     "paused": Exit.INTERRUPTED,
@@ -184,16 +182,12 @@ def _write(result: Mapping[str, Any], report: Path | None, html: Path | None) ->
 
 
 def _show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
-    from rich.console import Console
-
-    from clients.display import summary
+    from clients.display import summary, wide_console
 
     if as_json:
         print(json.dumps(result))
     elif not quiet:
-        console = Console(highlight=False)
-        console.width = max(console.width, _TABLE_WIDTH) if not console.is_terminal else console.width
-        console.print(summary(result))
+        wide_console().print(summary(result))
 
 
 def _exit_code(result: Mapping[str, Any]) -> int:

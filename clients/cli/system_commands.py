@@ -105,6 +105,7 @@ def down(target: TargetOption = "") -> int:
             if time.monotonic() > deadline:
                 raise SystemFailed(f"pid {state.pid} does not end; its services end with it: kill -KILL {state.pid}")
             time.sleep(0.05)
+        _log().unlink(missing_ok=True)
     print(f"ended: {address}")
     return Exit.OK
 
@@ -228,10 +229,10 @@ def _served_at(address: str) -> str:
 def _detach() -> int:
     """Start the same command again in a session of its own, and wait until it serves."""
     from clients.keep import listen_address
-    from clients.statefile import read_state, runtime_directory
+    from clients.statefile import read_state
 
     listen_address("", insecure_bind=False)  # refuses if a system is up
-    log = runtime_directory() / "up.log"
+    log = _log()
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "-d")]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -249,6 +250,13 @@ def _detach() -> int:
         time.sleep(0.05)
     process.terminate()
     return _detached_failed(process, log)
+
+
+def _log() -> Path:
+    """Output of a system in the background; kept until it is ended, for whoever wonders why it ended by itself."""
+    from clients.statefile import runtime_directory
+
+    return runtime_directory() / "up.log"
 
 
 def _detached_failed(process: subprocess.Popen[Any], log: Path) -> int:

@@ -270,7 +270,22 @@ def test_a_system_stays_until_it_is_ended(vmglue, short):
     finally:
         down = vmglue.run("down")
     assert down.returncode == Exit.OK, down.stderr
-    assert [path for path in vmglue.leftovers() if not path.endswith("up.log")] == []
+    assert vmglue.leftovers() == []
+
+
+def test_services_that_run_elsewhere_are_used_and_left_alone(vmglue, short):
+    assert vmglue.run("up", "--detach", "--allow-inject").returncode == Exit.OK
+    services = json.loads(vmglue.run("status", "--json").stdout)
+    named = [part for row in services["services"] for part in ("--service", f"{row['name']}={row['address']}")]
+    expected = event_hash(vmglue, "run", short, "--wiring", "local")
+    done = vmglue.run("run", short, "--json", "--redis", services["redis"], *named)
+    assert done.returncode == Exit.OK, done.stderr
+    assert json.loads(done.stdout)["event_hash"] == expected
+    conformed = vmglue.run("conform", ROOT / "tests/conformance/C_kernel_stacks.jsonl", "--target", "default")
+    assert conformed.returncode == Exit.OK, conformed.stdout
+    assert conformed.stdout.rstrip().endswith(" 0 failed")
+    assert vmglue.run("down").returncode == Exit.OK
+    assert vmglue.leftovers() == []
 
 
 def test_ctrl_c_pauses_a_run_on_a_target(vmglue, endless):

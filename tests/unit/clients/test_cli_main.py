@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from made_trace import make_trace, make_workload
@@ -112,6 +113,15 @@ def test_shipped_workloads_are_listed(capsys):
 def test_version_is_shown(capsys):
     assert main(["--version"]) == Exit.OK
     assert complaint_free(capsys).startswith("vmglue ")
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_a_captured_program_can_be_described(capsys, tmp_path):
+    path = tmp_path / "true.vmtrace"
+    assert main(["capture", "-o", str(path), "--max-refs", "1000000", "--", "true"]) == Exit.OK
+    assert "exit status 0" in capsys.readouterr().out
+    assert main(["trace", "info", str(path)]) == Exit.OK
+    assert "command     true" in complaint_free(capsys)
 
 
 def test_run_local_end_to_end(capsys, tmp_path):
