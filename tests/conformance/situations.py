@@ -8,7 +8,7 @@ PAGE = 4096
 HZ = st.sampled_from([1000, 100, 128])
 TICKS = st.sampled_from([1_000_000, 0, (1 << 31) - 5, -(1 << 31) + 700])
 SECONDS = st.sampled_from([0, 1, 2, 3, 9, 10, 11, 12, 40, -3])
-PAGER_RESULTS = ["OK", "OK", "OK", "OK", "OK", "BAD", "FAIL", "PEND", "ERROR", "AGAIN"]
+PAGER_FAILURES = ["BAD", "FAIL", "PEND", "ERROR", "AGAIN"]
 
 
 def some(*values: str) -> st.SearchStrategy[list[str]]:
@@ -169,7 +169,7 @@ def swapping(draw, paging: bool) -> tuple[dict, list[dict]]:
         st.builds(lambda seconds: {"call": "advance", "ticks": seconds * hz}, st.integers(1, 12)),
     ]
     if paging:
-        given["pager"] = draw(st.lists(pager_entries(), max_size=4))
+        given["pager"] = draw(st.lists(pager_entries(), max_size=6))
         calls.append(
             st.builds(
                 lambda name, pages: {"call": "evict", "thread": name, "pages": pages},
@@ -182,11 +182,13 @@ def swapping(draw, paging: bool) -> tuple[dict, list[dict]]:
 
 @st.composite
 def pager_entries(draw) -> dict:
-    """What the pager does once; no page stays busy, for who wants it next would sleep for ever."""
-    entry: dict = {"result": draw(st.sampled_from(PAGER_RESULTS))}
+    """What the pager does once with a run of pages."""
+    entry: dict = {"result": draw(mostly("OK", *PAGER_FAILURES))}
     if draw(st.booleans()):
         entry["replace"] = draw(st.lists(st.integers(0, 4), max_size=2, unique=True))
-    return entry
+    if draw(st.booleans()):
+        entry["filled"] = draw(st.integers(0, 4))
+    return entry | {"keep_busy": draw(st.booleans())}
 
 
 @st.composite
@@ -208,7 +210,7 @@ def images(draw) -> tuple[dict, list[dict]]:
         for at in (1, 2)
     }
     entry = st.fixed_dictionaries(
-        {"result": st.sampled_from(PAGER_RESULTS)},
+        {"result": st.sampled_from(["OK"] * 5 + PAGER_FAILURES)},
         optional={
             "filled": st.integers(0, 1),
             "replace": st.just([0]),

@@ -137,6 +137,72 @@ def test_a_name_of_a_process_is_used_once(tmp_path):
     processes = [{"name": "p1"}, {"name": "p1"}]
     with pytest.raises(Malformed, match="p1 is used twice"):
         read_cases(write(tmp_path, case_of("A_swapout_procs", given={"processes": processes})))
+    processes = [{"name": "p1", "pid": 102}, {"name": "p2"}]
+    with pytest.raises(Malformed, match="102 is used twice"):
+        read_cases(write(tmp_path, case_of("A_swapout_procs", given={"processes": processes})))
+
+
+A, F, G = "A_swapout_procs", "F_imgact_and_icache", "G_fork_and_wait"
+ONE = {"processes": [{"name": "p1", "threads": [{"name": "t1"}]}]}
+
+
+def stack_of(**stack) -> dict:
+    return {"processes": [{"name": "p1", "threads": [{"name": "t1", "stack": {"content": "pages", **stack}}]}]}
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "call", "field"),
+    [
+        (A, ONE, {"call": "change", "changes": [{"advance": 1}, {"proc": "p2", "nice": 1}]}, "when[0].changes[1].proc"),
+        (A, ONE, {"call": "change", "changes": [{"thread": "t2", "slptick": 1}]}, "when[0].changes[0].thread"),
+        (A, ONE, {"call": "change", "changes": [{"vmspace": "vm2", "resident": 1}]}, "when[0].changes[0].vmspace"),
+        ("B_swapper_faultin", ONE, {"call": "faultin", "proc": "p2"}, "when[0].proc"),
+        (
+            "B_swapper_faultin",
+            ONE,
+            {"call": "swapper", "on_sleep": [[], [{"proc": "p2", "nice": 1}]]},
+            "when[0].on_sleep[1][0].proc",
+        ),
+        (
+            "B_swapper_faultin",
+            ONE,
+            {"call": "swapper", "after_scan": {"2": [{"proc": "p2", "nice": 1}]}},
+            "when[0].after_scan.2[0].proc",
+        ),
+        (F, {}, {"call": "vm_imgact_map_page", "object": "o1", "offset": 0}, "when[0].object"),
+        (F, {}, {"call": "vm_sync_icache", "map": "vm1", "addr": "0x0", "size": "0x1"}, "when[0].map"),
+        (
+            G,
+            ONE,
+            {"call": "vm_forkproc", "thread": "t1", "child": "p2", "child_thread": None, "vmspace": None, "flags": []},
+            "when[0].child",
+        ),
+        ("H_stack_usage", {}, {"call": "set_stack", "thread": "t1", "base": "0x0", "pages": 1}, "when[0].thread"),
+    ],
+)
+def test_a_name_that_stands_for_nothing_is_refused(tmp_path, family, given, call, field):
+    case = case_of(family, given=given, when=[call], then={"steps": [{}], "final": {}})
+    with pytest.raises(Malformed, match="is no ") as refused:
+        read_cases(write(tmp_path, case))
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("stack", "key"),
+    [
+        ({}, "valid"),
+        ({"valid": ""}, "valid"),
+        ({"valid": "VV", "pages": 3}, "valid"),
+        ({"valid": "V" * 33}, "valid"),
+        ({"valid": "V-", "dirty": "D"}, "dirty"),
+        ({"valid": "V-", "wired": "11"}, "wired"),
+        ({"valid": "VV", "queue": "I-"}, "queue"),
+    ],
+)
+def test_a_stack_whose_strings_contradict_each_other_is_refused(tmp_path, stack, key):
+    with pytest.raises(Malformed) as refused:
+        read_cases(write(tmp_path, case_of(A, given=stack_of(**stack), when=[], then={"steps": [], "final": {}})))
+    assert refused.value.field == f"given.processes[0].threads[0].stack.{key}"
 
 
 def test_missing_and_empty_files_are_refused(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from kstack_driver import booted
 
 from services.ports.common import Answers, Setting, Status
-from services.ports.kstack import KstackBoot, StackSample, ThreadPcb, ThreadStack
+from services.ports.kstack import KstackBoot, StackSample, ThreadOnStack, ThreadPcb, ThreadStack
 from services.ports.physmem import KmemRange, KmemWrite
 from services.runtime.errors import KernelPanic, Reason, Refused
 from services.runtime.events import Kind, unpack
@@ -251,3 +251,23 @@ def test_destroyed_stacks_are_remembered_up_to_a_limit_and_boot_forgets_them():
     core.boot(KstackBoot())
     assert core.stack_states(with_freed=True).stacks == []
     assert counter(core, "vm.kstacks") == 0
+
+
+def test_placed_stacks_belong_to_their_threads_and_count():
+    core, memory = booted()
+    built = memory.stack_create([4, 2], 0).stacks
+    core.place([ThreadOnStack(7, built[0].stack), ThreadOnStack(8, built[1].stack)])
+    states = core.stack_states(False)
+    assert [(s.tid, s.pages, s.obj, s.ks) for s in states.stacks] == [
+        (tid, b.stack.pages, b.stack.obj, b.stack.ks) for tid, b in zip((7, 8), built, strict=True)
+    ]
+    assert states.kstacks == counter(core, "vm.kstacks") == 2
+    core.vm_thread_swapout([ThreadPcb(7, 1, b"registers")])
+    assert core.vm_thread_swapin([ThreadPcb(7, 1)], 0).pcbs[0].endswith(b"registers")
+    assert core.check().violations == []
+    with pytest.raises(KernelPanic, match="thread_alloc"):
+        core.place([ThreadOnStack(8, built[1].stack)])
+    core.boot(KstackBoot())
+    with pytest.raises(Refused) as refused:
+        core.place([])
+    assert refused.value.reason is Reason.INJECTION_REFUSED
