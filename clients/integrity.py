@@ -179,13 +179,18 @@ class Shadow:
         mismatch_count: All differences.
     """
 
+    CHECKPOINTED = ("_seed", "_spaces", "_keep", "pages_checked", "mismatch_count", "mismatches")
+    """What a checkpoint holds: all."""
+    _spaces: dict[int, _Space]
+    mismatches: list[Mismatch]
+
     def __init__(self, seed: int, keep: int = 100) -> None:
         self._seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
-        self._spaces: dict[int, _Space] = {}
+        self._spaces = {}
         self._keep = keep
         self.pages_checked = 0
         self.mismatch_count = 0
-        self.mismatches: list[Mismatch] = []
+        self.mismatches = []
 
     def executed(self, vmspace: int, runs: U64Array, start: int, stop: int, observed: bytes) -> None:
         """Records runs[start:stop] were executed; `observed` holds pages mapped after a page-in on the way.

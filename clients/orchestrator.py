@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clients.integrity import Shadow
 from clients.kernel import Kernel
-from clients.streams import Stream
+from clients.streams import Stream, StreamState
 from clients.trace import Trace
 from clients.workload import Workload, check_sysctls
 from hardware_sim.arch import arch
 from hardware_sim.clock import initial_ticks
-from services.ports.common import Outcome, Setting, Stop
+from services.ports.common import Outcome, Setting, Stop, Upcalls
 from services.ports.kstack import KstackBoot
 from services.ports.pager import PagerBoot
 from services.ports.physmem import PhysmemBoot
@@ -53,6 +54,26 @@ class Tally:
 
 
 @dataclass(slots=True)
+class OrchestratorState:
+    """What an orchestrator knows between two slices, for checkpoints."""
+
+    tally: Tally
+    """What it counted."""
+    shadow: Shadow
+    """Expected contents of all pages."""
+    dispatch: Dispatch
+    """The slice that is executed next."""
+    streams: dict[int, StreamState]
+    """Where each stream stands, by cookie."""
+    upcalls: Upcalls
+    """Up-calls that the scheduler has not heard of yet."""
+    now_us: int
+    """Virtual time of the next call, in microseconds."""
+    ticks: int
+    """`ticks` at that time."""
+
+
+@dataclass(slots=True)
 class Orchestrator:
     """One run of a workload on a kernel.
 
@@ -72,6 +93,7 @@ class Orchestrator:
     dispatch: Dispatch = field(default_factory=Dispatch)
     _streams: dict[int, Stream] = field(default_factory=dict)
     _traces: dict[Path, Trace] = field(default_factory=dict)
+    _files: dict[Path, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.shadow = Shadow(self.workload.machine.seed)
@@ -149,6 +171,38 @@ class Orchestrator:
         if self.check:
             self._check()
         return True
+
+    def traces(self) -> dict[Path, bytes]:
+        """The files of all traces, as they were read."""
+        return self._files
+
+    def state(self) -> OrchestratorState:
+        """What it knows, between two slices."""
+        traces, ctx = list(self._traces.values()), self.kernel.ctx
+        streams = {cookie: stream.state(traces) for cookie, stream in self._streams.items()}
+        return OrchestratorState(self.tally, self.shadow, self.dispatch, streams, ctx.upcalls, ctx.now_us, ctx.ticks)
+
+    def restore(self, state: OrchestratorState, traces: Mapping[Path, bytes]) -> None:
+        """Stand where another orchestrator stood; the caller's clock is left to `resume`.
+
+        Raises:
+            TraceError: A trace cannot be read.
+            IndexError: A stream stands outside of its trace.
+        """
+        with tempfile.TemporaryDirectory(prefix="vmglue-traces-") as directory:
+            for number, (name, content) in enumerate(traces.items()):
+                path = Path(directory) / f"{number}-{name.name}"
+                path.write_bytes(content)
+                self._traces[name], self._files[name] = Trace.open(path), content
+        opened = list(self._traces.values())
+        self._streams = {cookie: Stream.restored(stream, opened) for cookie, stream in state.streams.items()}
+        self.tally, self.shadow, self.dispatch = state.tally, state.shadow, state.dispatch
+
+    def resume(self, state: OrchestratorState) -> None:
+        """The services have gone back to a state: so does the clock of their caller."""
+        machine, ctx = self.workload.machine, self.kernel.ctx
+        ctx.reboot(machine.hz, state.ticks, allow_inject=False)
+        ctx.now_us, ctx.upcalls = state.now_us, state.upcalls
 
     def _issue(self, dispatch: Dispatch, stream: Stream) -> Outcome:
         """Issue references until the slice ends, the thread sleeps, or an operation is reached."""
@@ -242,7 +296,7 @@ class Orchestrator:
     def _spawn_requests(self) -> list[SpawnRequest]:
         requests = []
         for program in self.workload.programs:
-            trace = self._traces.setdefault(program.trace, Trace.open(program.trace))
+            trace = self._opened(program.trace)
             for instance in range(program.count):
                 cookie = len(self._streams) + 1
                 stream = Stream(trace, trace.tasks[0], repeats_left=program.repeat - 1)
@@ -258,6 +312,12 @@ class Orchestrator:
                     )
                 )
         return requests
+
+    def _opened(self, path: Path) -> Trace:
+        """A trace, opened once; its file is kept for checkpoints, a small part of what it holds unpacked."""
+        if path not in self._traces:
+            self._traces[path], self._files[path] = Trace.open(path), path.read_bytes()
+        return self._traces[path]
 
 
 def sysctls(kernel: Kernel) -> dict[str, tuple[int, str]]:

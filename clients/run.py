@@ -145,6 +145,14 @@ class Run:
             self.recorder.collect(self.kernel)
         return build_report(self.orchestrator, self.samples, self.wall_s, ending, self.detail)
 
+    def ending(self) -> Ending:
+        """How it stands between two slices: panicked, complete, deadlocked, or else paused."""
+        if self.panic is not None:
+            return Ending.PANIC
+        if self.orchestrator.dispatch.kind in (DispatchKind.FINISHED, DispatchKind.DEADLOCK):
+            return self._ended()
+        return Ending.PAUSED
+
     def _execute(self, stop: Callable[[], bool], progress: Callable[[Progress], None], limit: Limit) -> Ending:
         orchestrator = self.orchestrator
         while not stop():

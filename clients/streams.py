@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,22 @@ def image_regions(trace: Trace, regions: Iterable[fmt.Region]) -> list[Region]:
 
 
 @dataclass(slots=True)
+class StreamState:
+    """Where a stream stands, for checkpoints: a Stream with numbers in place of trace and task."""
+
+    trace: int
+    """Position of its trace among those of the run."""
+    task: int
+    """Index of its task in the trace."""
+    repeats_left: int
+    children: dict[int, int]
+    record: int
+    operation: int
+    batch_records: int
+    brk: int
+
+
+@dataclass(slots=True)
 class Stream:
     """One process' references: position in the records and operations of a captured task.
 
@@ -55,6 +71,30 @@ class Stream:
     operation: int = 0
     batch_records: int = RECORDS_MIN
     brk: int = -1
+
+    def state(self, traces: Sequence[Trace]) -> StreamState:
+        """Where it stands."""
+        (trace,) = (number for number, trace in enumerate(traces) if trace is self.trace)
+        return StreamState(
+            trace, self.task.info.index, self.repeats_left, self.children, self.record, self.operation,
+            self.batch_records, self.brk,
+        )  # fmt: skip
+
+    @classmethod
+    def restored(cls, state: StreamState, traces: Sequence[Trace]) -> Stream:
+        """The stream that stood there.
+
+        Raises:
+            IndexError: The traces have no such place.
+        """
+        trace = traces[state.trace]
+        task = trace.tasks[state.task]
+        if not (0 <= state.record <= len(task.runs) and 0 <= state.operation <= len(task.ops)):
+            raise IndexError(f"task {state.task} has no record {state.record} or no operation {state.operation}")
+        return cls(
+            trace, task, state.repeats_left, state.children, state.record, state.operation, state.batch_records,
+            state.brk,
+        )  # fmt: skip
 
     def limit(self) -> int:
         """Index behind the last record before the next operation."""

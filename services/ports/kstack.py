@@ -39,6 +39,14 @@ class KstackBoot:
     """`ticks` at boot."""
     allow_inject: bool = False
     """Scripted answers are accepted."""
+    kstack_max_pages: I32 = 0
+    """KSTACK_MAX_PAGES: a larger stack that is asked for gets so many pages; 0: 32."""
+    without_kstack_usage_prof: bool = False
+    """Built without KSTACK_USAGE_PROF: intr_prof_stack_use and debug.max_kstack_used are absent."""
+    no_swapping: bool = False
+    """NO_SWAPPING: whole processes and their stacks are never swapped."""
+    without_invariants: bool = False
+    """Built without INVARIANTS: the KASSERTs of the C code are gone, its panics stay."""
 
 
 @dataclass(slots=True)
@@ -271,7 +279,7 @@ class KstackPort(Protocol):
         ...
 
     def checkpoint_load(self, offset: U64, size: U64, data: bytes) -> Empty:
-        """Take in a piece of a checkpoint of `size` bytes; nothing goes on from it before it is committed."""
+        """Take in a piece of a checkpoint of `size` bytes, for `checkpoint_commit`; size 0 withdraws it."""
         ...
 
     def checkpoint_commit(self) -> Empty:

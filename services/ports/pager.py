@@ -286,7 +286,7 @@ class PagerPort(Protocol):
         ...
 
     def checkpoint_load(self, offset: U64, size: U64, data: bytes) -> Empty:
-        """Take in a piece of a checkpoint of `size` bytes; nothing goes on from it before it is committed."""
+        """Take in a piece of a checkpoint of `size` bytes, for `checkpoint_commit`; size 0 withdraws it."""
         ...
 
     def checkpoint_commit(self) -> Empty:

@@ -167,6 +167,14 @@ class SchedulerBoot:
     """Scripted answers are accepted."""
     bare: bool = False
     """No process but process 0: those of a situation are placed (refused unless injection is allowed)."""
+    without_kstack_usage_prof: bool = False
+    """Built without KSTACK_USAGE_PROF: intr_prof_stack_use and debug.max_kstack_used are absent."""
+    no_swapping: bool = False
+    """NO_SWAPPING: whole processes and their stacks are never swapped."""
+    swap_debug: bool = False
+    """SWAP_DEBUG: swapout() tells about each process, as an event."""
+    without_invariants: bool = False
+    """Built without INVARIANTS: the KASSERTs of the C code are gone, its panics stay."""
 
 
 @dataclass(slots=True)
@@ -613,7 +621,7 @@ class SchedulerPort(Protocol):
         ...
 
     def checkpoint_load(self, offset: U64, size: U64, data: bytes) -> Empty:
-        """Take in a piece of a checkpoint of `size` bytes; nothing goes on from it before it is committed."""
+        """Take in a piece of a checkpoint of `size` bytes, for `checkpoint_commit`; size 0 withdraws it."""
         ...
 
     def checkpoint_commit(self) -> Empty:

@@ -24,6 +24,7 @@ class ContextState:
     now_us: int
     ticks: int
     hz: int
+    invariants: bool
     allow_inject: bool
     scripts: dict[str, Script]
     upcalls: Upcalls
@@ -38,13 +39,13 @@ class ContextState:
         ctx.log.flush()
         env, log = ctx.env, ctx.log
         return cls(
-            ctx.now_us, ctx.ticks, ctx.hz, env.allow_inject, env.scripts, ctx.upcalls, ctx.counters, ctx.stopped,
-            log.count, log.head,
+            ctx.now_us, ctx.ticks, ctx.hz, ctx.invariants, env.allow_inject, env.scripts, ctx.upcalls, ctx.counters,
+            ctx.stopped, log.count, log.head,
         )  # fmt: skip
 
     def restore(self, ctx: Context) -> None:
         """Bring a context to this state; the records of earlier events stay with whoever recorded them."""
-        ctx.reboot(self.hz, self.ticks, self.allow_inject)
+        ctx.reboot(self.hz, self.ticks, self.allow_inject, self.invariants)
         ctx.now_us, ctx.upcalls, ctx.stopped, ctx.booted = self.now_us, self.upcalls, self.stopped, True
         ctx.env.scripts = self.scripts
         ctx.counters.update(self.counters)
@@ -104,11 +105,15 @@ class Checkpoint:
     def load(self, offset: int, size: int, data: bytes) -> Empty:
         """Take in a piece; the last one makes the whole ready for `commit`. The service goes on as it is.
 
+        A `size` of 0 withdraws what was taken in.
+
         Raises:
             Refused: A piece is missing, or the whole is no checkpoint of this service.
         """
         if offset == 0:
             self._parts, self._staged = [], None
+        if size == 0:
+            return Empty()
         have = sum(map(len, self._parts))
         if offset != have or have + len(data) > size or size > SIZE_MAX:
             raise _refused("offset", offset, f"{have}: pieces in order, {size} bytes together")
