@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from services.runtime.context import Context
 from services.runtime.events import RECORD, EventLog
+from services.runtime.redis_script import RedisScript
 
 MAXIMA = frozenset({"debug.max_kstack_used"})
 """Counters that are shared maxima: a publication raises them and never lowers them."""
@@ -50,15 +51,16 @@ if mode ~= 'changed' then
   if mode == 'reset' then redis.call('DEL', KEYS[3]) end
   for i = 4, #KEYS do redis.call('SADD', KEYS[2], KEYS[i]) end
 end
+local set = {KEYS[1], boot .. ':' .. sequence}
 for i = 4, #KEYS do
   local value = ARGV[i + 5]
   if raised[i] and raised[i] > tonumber(value) then value = raised[i] end
-  redis.call('SET', KEYS[i], value)
+  set[#set + 1], set[#set + 2] = KEYS[i], value
 end
+redis.call('MSET', unpack(set))
 if #ARGV[8] > 0 then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'first', ARGV[7], 'records', ARGV[8])
 end
-redis.call('SET', KEYS[1], boot .. ':' .. sequence)
 return 'published'
 """
 
@@ -81,7 +83,8 @@ class RedisBoard:
         self._prefix = f"vmglue:{machine}:"
         self._boot = f"{boot_id:020}"
         self._redis, self._watch_redis = open_redis(url), open_redis(url)
-        self._script = self._redis.register_script(_PUBLISH)
+        self._script = RedisScript(self._redis, _PUBLISH)
+        self._keys: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -154,6 +157,7 @@ class RedisBoard:
         self._closing.set()
         if self._watcher is not None:
             self._watcher.join()
+        self._script.close()
         self._redis.close()
         self._watch_redis.close()
 
@@ -199,25 +203,29 @@ class RedisBoard:
             self._log.error("a newer process publishes this service's counters", service=self._service)
 
     def _run(self, mode: str, names: list[str], first: int, records: bytes) -> bytes:
-        names = [name for name in names if name not in MAXIMA] + [name for name in names if name in MAXIMA]
-        keys = [self._guard(self._service), f"{self._prefix}names:{self._service}", self._stream()]
-        keys += [self._prefix + name for name in names]
-        head: list[str | int | bytes] = [
-            self._boot,
-            f"{self._sequence:020}",
-            f"{self._sequence - 1:020}",
-            mode,
-            sum(name in MAXIMA for name in names),
-            STREAM_ENTRIES_MAX,
-            first,
+        maxima = [name for name in names if name in MAXIMA]
+        if maxima:
+            names = [name for name in names if name not in MAXIMA] + maxima
+        values = self._values
+        head = [
+            self._boot.encode(),
+            b"%020d" % self._sequence,
+            b"%020d" % (self._sequence - 1),
+            mode.encode(),
+            b"%d" % len(maxima),
+            b"%d" % STREAM_ENTRIES_MAX,
+            b"%d" % first,
             records,
         ]
-        answer = self._script(keys=keys, args=[*head, *(self._values[name] for name in names)])
-        assert isinstance(answer, bytes)
-        return answer
+        own = [f"publication:{self._service}", f"names:{self._service}", f"events:{self._service}"]
+        return self._script.run([self._key(name) for name in own + names], head + [b"%d" % values[n] for n in names])
 
-    def _stream(self) -> str:
-        return f"{self._prefix}events:{self._service}"
+    def _key(self, name: str) -> bytes:
+        """A name under this machine's prefix."""
+        key = self._keys.get(name)
+        if key is None:
+            key = self._keys[name] = f"{self._prefix}{name}".encode()
+        return key
 
     def _degrade(self, error: Exception) -> None:
         if not self.degraded:
