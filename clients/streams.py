@@ -12,8 +12,8 @@ from clients.trace import Op, Runs, TaskTrace, Trace
 from services.ports.common import Region
 from services.ports.scheduler import Trap, TrapOp
 
-RECORDS_MIN, RECORDS_MAX = 4096, 65536
-"""Bounds of one batch of run records; the size never changes a result."""
+RECORDS_MIN, RECORDS_MAX = 8192, 131072
+"""Bounds of one batch of run records: where a call costs as much as the records, and 1 MiB. Results are the same."""
 
 
 def image_regions(trace: Trace, regions: Iterable[fmt.Region]) -> list[Region]:
@@ -107,9 +107,10 @@ class Stream:
         return self.task.runs[self.record : min(self.limit(), self.record + self.batch_records)]
 
     def advance(self, records: int, whole: bool) -> None:
-        """Records were executed; batches grow while they are executed whole."""
+        """Records were executed; batches grow while they are executed whole, and shrink when they are not."""
         self.record += records
-        self.batch_records = min(self.batch_records * 2, RECORDS_MAX) if whole else RECORDS_MIN
+        size = self.batch_records
+        self.batch_records = min(size * 4, RECORDS_MAX) if whole else max(size // 2, RECORDS_MIN)
 
     def at_operation(self) -> bool:
         """All records before the next operation (or the end) were executed."""

@@ -1,7 +1,6 @@
 """Streams: where a process stands in its trace, and the kernel entries that it makes."""
 
 import numpy as np
-import pytest
 
 from clients import streams
 from clients import trace as fmt
@@ -100,18 +99,17 @@ def test_a_child_inherits_the_heap_and_is_waited_for_by_its_cookie():
     assert [(r.start_vpn, r.npages) for r in child.trap().regions] == [(10, 1)]
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_batches_grow_while_they_are_executed_whole(whole, monkeypatch):
+def test_batches_grow_while_they_are_executed_whole_and_shrink_when_not(monkeypatch):
     monkeypatch.setattr(streams, "RECORDS_MIN", 1)
-    monkeypatch.setattr(streams, "RECORDS_MAX", 3)
-    stream = make([], records=20)
+    monkeypatch.setattr(streams, "RECORDS_MAX", 6)
+    stream = make([], records=40)
     stream.batch_records = 1
     sizes = []
-    for _ in range(4):
+    for whole in (True, True, True, False, False, False):
         sizes.append(len(stream.batch()))
         stream.advance(1, whole)
-    assert sizes == ([1, 2, 3, 3] if whole else [1, 1, 1, 1])
-    assert stream.record == 4
+    assert sizes == [1, 4, 6, 6, 3, 1]
+    assert stream.record == 6
 
 
 def test_kernel_time_is_no_reference():
