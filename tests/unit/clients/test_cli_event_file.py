@@ -81,7 +81,9 @@ def test_a_file_that_is_still_written_can_be_read(tmp_path):
     recorder.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1....", MAGIC + b"{}\n" + b"\x00" * 7, MAGIC + b"{}\n" + b"\xff" * 24])
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1....", MAGIC + b"{}\n" + b"\x00" * 7, MAGIC + b"{}\n" + b"\x00" * 4 + b"\xff" * 20]
+)
 def test_damaged_files_are_refused_in_one_line(tmp_path, content):
     path = tmp_path / "damaged"
     path.write_bytes(content)

@@ -6,6 +6,7 @@ from made_trace import make_trace, make_workload
 
 from clients.cli import main
 from clients.cli.options import parse_services
+from clients.cli.run_command import exit_code
 from clients.exits import BadInput, Exit, SystemFailed
 from clients.signals import Interrupted
 from services.runtime.errors import KernelPanic, ServiceFault, ServiceLost
@@ -162,13 +163,32 @@ def test_run_shows_a_table_and_quiet_nothing(capsys, tmp_path):
         (KeyboardInterrupt(), Exit.INTERRUPTED, ""),
     ],
 )
-def test_every_error_has_its_exit_code(capsys, monkeypatch, error, code, part):
+def test_every_error_has_itsexit_code(capsys, monkeypatch, error, code, part):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr("clients.workload.shipped_workloads", fail)
     assert main(["workloads"]) == code
     assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, Exit.OK),
+        ({"integrity": {"mismatches": 1}}, Exit.FAILED),
+        ({"counters": {"vm.kstacks": 3}, "counters_agree": False}, Exit.FAILED),
+        ({"counters": {}, "counters_agree": False}, Exit.OK),  # Redis is away: nothing can be compared
+        ({"end": "deadlock"}, Exit.FAILED),
+        ({"end": "invariant"}, Exit.FAILED),
+        ({"end": "panic", "end_detail": "panic: oops (faultin, vm_glue.c:700)"}, Exit.PANIC),
+        ({"end": "paused"}, Exit.INTERRUPTED),
+    ],
+)
+def test_a_report_decides_theexit_code(capsys, change, code):
+    good = {"integrity": {"mismatches": 0}, "counters": {}, "counters_agree": True, "end": "complete", "end_detail": ""}
+    assert exit_code({**good, **change}) == code
+    assert ("vm_glue.c:700" in capsys.readouterr().err) == (code is Exit.PANIC)
 
 
 def test_services_are_named_completely_or_not_at_all():
