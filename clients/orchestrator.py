@@ -115,10 +115,29 @@ class Orchestrator:
             PagerBoot(swap_pages=machine.swap // hardware.page_size, page_count=pages, seed=machine.seed, **common)
         )
         kernel.physmem.boot(
-            PhysmemBoot(ram_pages=pages, arch=machine.arch, seed=machine.seed, mips=machine.mips, **common)
+            PhysmemBoot(
+                ram_pages=pages,
+                arch=machine.arch,
+                seed=machine.seed,
+                mips=machine.mips,
+                kstack_guard_pages=machine.kstack_guard_pages,
+                kstack_max_pages=machine.kstack_max_pages,
+                no_swapping=machine.no_swapping,
+                without_invariants=not machine.invariants,
+                **common,
+            )
         )
+        guard = machine.kstack_guard_pages
         kernel.kstack.boot(
-            KstackBoot(kstack_pages=hardware.kstack_pages, kstack_guard_pages=hardware.kstack_guard_pages, **common)
+            KstackBoot(
+                kstack_pages=machine.kstack_pages or hardware.kstack_pages,
+                kstack_guard_pages=hardware.kstack_guard_pages if guard < 0 else guard,
+                kstack_max_pages=machine.kstack_max_pages,
+                without_kstack_usage_prof=not machine.kstack_usage_prof,
+                no_swapping=machine.no_swapping,
+                without_invariants=not machine.invariants,
+                **common,
+            )
         )
         kernel.scheduler.boot(
             SchedulerBoot(
@@ -127,6 +146,10 @@ class Orchestrator:
                 stack_swap=machine.stack_swap,
                 page_count=pages,
                 page_size=hardware.page_size,
+                without_kstack_usage_prof=not machine.kstack_usage_prof,
+                no_swapping=machine.no_swapping,
+                swap_debug=machine.swap_debug,
+                without_invariants=not machine.invariants,
                 **common,
             )
         )

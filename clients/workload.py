@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.units import parse_duration, parse_size
+from hardware_sim.arch import arch
 
 DATA = Path(__file__).parent / "data"
 """Shipped traces and workloads."""
@@ -27,6 +28,8 @@ KERNELS = ("head-r284275",)
 """Values of `kernel.version`."""
 ARCHITECTURES = ("amd64", "arm64", "powerpc64")
 """Architectures on which programs of x86-64 can be replayed: 4 KiB pages, user addresses up to their stack."""
+KSTACK_PAGES_LIMIT = 256
+"""Most pages of a kernel stack that a workload's build options may ask for."""
 
 _MIB = 1 << 20
 _PAGE = 4096
@@ -61,6 +64,20 @@ class Machine:
     """Clock ticks a second."""
     seed: int = 1
     """Seed of start times, sleeps and the device."""
+    kstack_pages: int = 0
+    """Build option KSTACK_PAGES (`kernel.options.KSTACK_PAGES`); 0: the architecture's."""
+    kstack_guard_pages: int = -1
+    """Build option KSTACK_GUARD_PAGES; -1: the architecture's."""
+    kstack_max_pages: int = 32
+    """Build option KSTACK_MAX_PAGES."""
+    kstack_usage_prof: bool = True
+    """Build option KSTACK_USAGE_PROF."""
+    no_swapping: bool = False
+    """Build option NO_SWAPPING."""
+    swap_debug: bool = False
+    """Build option SWAP_DEBUG."""
+    invariants: bool = True
+    """Build option INVARIANTS."""
     sysctls: Mapping[str, int] = field(default_factory=dict)
     """Sysctls set at boot, by name."""
 
@@ -175,6 +192,13 @@ _SYSCTL_VALUE = _integer(-(1 << 63), (1 << 63) - 1)
 _MACHINE_KEYS = {
     "kernel.version": _Key("kernel_version", _choice(KERNELS)),
     "kernel.stack_swap": _Key("stack_swap", _boolean),
+    "kernel.options.KSTACK_PAGES": _Key("kstack_pages", _integer(1, KSTACK_PAGES_LIMIT)),
+    "kernel.options.KSTACK_GUARD_PAGES": _Key("kstack_guard_pages", _integer(0, KSTACK_PAGES_LIMIT)),
+    "kernel.options.KSTACK_MAX_PAGES": _Key("kstack_max_pages", _integer(1, KSTACK_PAGES_LIMIT)),
+    "kernel.options.KSTACK_USAGE_PROF": _Key("kstack_usage_prof", _boolean),
+    "kernel.options.NO_SWAPPING": _Key("no_swapping", _boolean),
+    "kernel.options.SWAP_DEBUG": _Key("swap_debug", _boolean),
+    "kernel.options.INVARIANTS": _Key("invariants", _boolean),
     "arch": _Key("arch", _choice(ARCHITECTURES)),
     "cpu.mips": _Key("mips", _integer(1, 100_000)),
     "ram": _Key("ram", _RAM),
@@ -298,17 +322,26 @@ class _Reader:
         self._known("", raw, _WORKLOAD_KEYS)
         machine = self._table("machine", raw.get("machine", {}))
         sysctls = self._sysctls(self._table("machine.sysctls", machine.pop("sysctls", {})))
-        fields = self._fields("machine", _flat(machine), _MACHINE_KEYS)
+        described = Machine(sysctls=sysctls, **self._fields("machine", _flat(machine), _MACHINE_KEYS))
+        self._stack_sizes(described)
         programs = raw.get("programs", [])
         if not isinstance(programs, list) or not programs:
             raise self._error("programs", "expected at least one [[programs]] table")
         return Workload(
             name=self._value("name", raw.get("name", self._path.stem), _label),
-            machine=Machine(sysctls=sysctls, **fields),
+            machine=described,
             programs=tuple(self._program(f"programs[{i}]", p) for i, p in enumerate(programs)),
             source=str(self._path),
             sysctl_lines={name: self._line(f"machine.sysctls.{name}") for name in sysctls},
         )
+
+    def _stack_sizes(self, machine: Machine) -> None:
+        """vm_thread_swapin's array of KSTACK_MAX_PAGES pages must hold a stack of KSTACK_PAGES (vm_glue.c:573)."""
+        pages = machine.kstack_pages or arch(machine.arch).kstack_pages
+        if pages > machine.kstack_max_pages:
+            named = "KSTACK_PAGES" if machine.kstack_pages else "KSTACK_MAX_PAGES"
+            value, expected = machine.kstack_max_pages, f"KSTACK_MAX_PAGES of at least KSTACK_PAGES, {pages}"
+            raise self._error(f"machine.kernel.options.{named}", f"KSTACK_MAX_PAGES is {value}; expected {expected}")
 
     def _program(self, where: str, raw: Any) -> Program:
         table = self._table(where, raw)

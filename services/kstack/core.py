@@ -40,7 +40,7 @@ from services.ports.kstack import (
 from services.ports.physmem import PhysmemPort
 from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
-from services.runtime.errors import Reason, Refused, kassert
+from services.runtime.errors import Reason, Refused
 from services.runtime.snapshot import Registry
 
 T = TypeVar("T")
@@ -71,12 +71,16 @@ class KstackCore:
         Raises:
             Refused: A stack size or guard that no kernel is built with.
         """
-        if not 1 <= config.kstack_pages <= KSTACK_MAX_PAGES:
-            raise Refused(Reason.FIELD_OUT_OF_RANGE, "kstack_pages", config.kstack_pages, f"1 to {KSTACK_MAX_PAGES}")
+        most = config.kstack_max_pages or KSTACK_MAX_PAGES
+        if most < 1:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "kstack_max_pages", most, "1 or more; 0: 32")
+        if not 1 <= config.kstack_pages <= most:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "kstack_pages", config.kstack_pages, f"1 to {most}")
         if config.kstack_guard_pages < 0:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "kstack_guard_pages", config.kstack_guard_pages, "0 or more")
-        self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject)
-        self._begin(State(config.kstack_pages, config.kstack_guard_pages))
+        self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject, not config.without_invariants)
+        profiled, guard = not config.without_kstack_usage_prof, config.kstack_guard_pages
+        self._begin(State(config.kstack_pages, guard, most, profiled, config.no_swapping))
         names = ("cache_hits", "cache_misses", "lowmem_drains", "peak")
         self._ctx.counters.update({f"vmglue.kstack.{name}": 0 for name in names})
         self._publish()
@@ -109,12 +113,14 @@ class KstackCore:
 
     def vm_thread_swapout(self, threads: list[ThreadPcb]) -> Empty:
         """vm_thread_swapout (vm_glue.c:542-564) for each thread."""
+        self._built(not self._state.no_swapping, "vm_thread_swapout", "without NO_SWAPPING")
         self._stacks_of([thread.tid for thread in threads])
         self._swap.vm_thread_swapout(threads)
         return Empty()
 
     def vm_thread_swapin(self, threads: list[ThreadPcb], op: int) -> SwappedIn:
         """vm_thread_swapin (vm_glue.c:569-606) for each thread; `op` resumes a sleeping request."""
+        self._built(not self._state.no_swapping, "vm_thread_swapin", "without NO_SWAPPING")
         table = self._state.pending_swapin
         if op:
             pending = _pending(table, op)
@@ -127,6 +133,7 @@ class KstackCore:
 
     def intr_prof_stack_use(self, samples: list[StackSample]) -> StackUse:
         """intr_prof_stack_use (vm_glue.c:502-535) for each sample."""
+        self._built(self._state.kstack_usage_prof, "intr_prof_stack_use", "with KSTACK_USAGE_PROF")
         used = []
         for sample in samples:
             intr_prof_stack_use(self._ctx, self._state, sample)
@@ -172,9 +179,10 @@ class KstackCore:
     def sysctl_get(self) -> Settings:
         """All sysctls of this service."""
         state = self._state
+        profiled = [Setting("debug.max_kstack_used", state.max_kstack_used)] if state.kstack_usage_prof else []
         return Settings(
             [
-                Setting("debug.max_kstack_used", state.max_kstack_used),
+                *profiled,
                 Setting("kern.kstack_pages", state.kstack_pages),
                 Setting("vm.kstack_cache_size", state.kstack_cache_size),
                 Setting("vm.kstacks", state.kstacks),
@@ -263,12 +271,16 @@ class KstackCore:
         self._cache = KstackCache(self._ctx, state, self._physmem)
         self._swap = KstackSwap(self._ctx, state, self._physmem)
 
+    def _built(self, present: bool, function: str, build: str) -> None:
+        if not present:
+            raise Refused(Reason.NOT_BUILT, "function", function, f"a kernel built {build}")
+
     def _threads_without_stack(self, tids: Iterable[int]) -> None:
         """thread_alloc's assertion, for all threads before anything is changed."""
         seen: set[int] = set()
         for tid in tids:
             has_none = tid not in self._state.threads and tid not in seen
-            kassert(has_none, "thread_alloc got thread with kstack", "thread_alloc")
+            self._ctx.kassert(has_none, "thread_alloc got thread with kstack", "thread_alloc")
             seen.add(tid)
 
     def _injection_allowed(self, field: str, value: int) -> None:
@@ -306,7 +318,8 @@ class KstackCore:
         """Write what is kept in fields to the counters."""
         state, counters = self._state, self._ctx.counters
         counters["vm.kstacks"] = state.kstacks
-        counters["debug.max_kstack_used"] = state.max_kstack_used
+        if state.kstack_usage_prof:
+            counters["debug.max_kstack_used"] = state.max_kstack_used
         counters["vmglue.kstack.cache_length"] = len(state.cache)
         counters["vmglue.kstack.peak"] = max(counters["vmglue.kstack.peak"], state.kstacks)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.kstack.state import CACHE_ENTRY, KSTACK_MAX_PAGES, PendingNew, Request, Stack, State
+from services.kstack.state import CACHE_ENTRY, PendingNew, Request, Stack, State
 from services.ports.common import Status, Suspension
 from services.ports.kstack import DisposedStack, NewStack, ThreadStack
 from services.ports.physmem import KmemRange, KmemWrite, PhysmemPort, StackBuilt
@@ -102,7 +102,7 @@ class KstackCache:
         """vm_glue.c:333-336."""
         if pages <= 1:
             return self._state.kstack_pages
-        return min(pages, KSTACK_MAX_PAGES)
+        return min(pages, self._state.kstack_max_pages)
 
     def _head(self) -> int:
         """kstack_cache: address of the entry that is taken next; 0: NULL."""

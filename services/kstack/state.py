@@ -10,7 +10,7 @@ from services.ports.kstack import NewStack, ThreadPcb
 from services.ports.physmem import StackPages
 
 KSTACK_MAX_PAGES = 32
-"""KSTACK_MAX_PAGES (vm_glue.c:315): larger requests get so many."""
+"""KSTACK_MAX_PAGES as it is if the kernel's configuration does not say (vm_glue.c:314-316)."""
 PAGE_SIZE = 4096
 """PAGE_SIZE as a C int."""
 FREED_KEPT = 4096
@@ -87,6 +87,12 @@ class State:
     """KSTACK_PAGES."""
     kstack_guard_pages: int = 1
     """KSTACK_GUARD_PAGES."""
+    kstack_max_pages: int = KSTACK_MAX_PAGES
+    """KSTACK_MAX_PAGES (vm_glue.c:315): larger requests get so many."""
+    kstack_usage_prof: bool = True
+    """KSTACK_USAGE_PROF: interrupts note how deep the stack is (vm_glue.c:492-536)."""
+    no_swapping: bool = False
+    """NO_SWAPPING: vm_thread_swapout and vm_thread_swapin are absent (vm_glue.c:538-607)."""
     kstack_cache_size: int = 128
     """vm.kstack_cache_size, a C int."""
     kstacks: int = 0

@@ -12,7 +12,7 @@ from services.physmem.access import access
 from services.physmem.checks import check_maps, digest_maps
 from services.physmem.imgact import HEADER_BYTES, vm_imgact_map_page, vm_imgact_unmap_page, vnode_object
 from services.physmem.kmem import kmem_check, kmem_read, kmem_write
-from services.physmem.machine import Machine, VmSpace
+from services.physmem.machine import KSTACK_MAX_PAGES, Machine, VmSpace
 from services.physmem.map_ops import map_ops, validate
 from services.physmem.ops import AccessOp, ImgactOp, MapChangeOp, StackCreateOp, StackSwapinOp, WireOp
 from services.physmem.page_checks import check_pages, digest_pages
@@ -112,12 +112,15 @@ class PhysmemCore:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "ram_pages", config.ram_pages, "at least 1")
         if config.mips < 1:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "mips", config.mips, "at least 1")
-        self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject)
+        self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject, not config.without_invariants)
         vm = Machine.boot(self._ctx, self._pager, config.ram_pages, described, config.seed, config.mips)
         vm.kernel_map = VmMap(0, config.kernel_min or described.kernel_min, config.kernel_max or described.kernel_max)
         vm.arena = Arena(described.page_size)
         guard = config.kstack_guard_pages
         vm.kstack_guard_pages = described.kstack_guard_pages if guard < 0 else guard
+        vm.kstack_max_pages = config.kstack_max_pages or KSTACK_MAX_PAGES
+        vm.no_swapping = config.no_swapping
+        vm.tun.vm_swap_enabled = int(not config.no_swapping)
         self.vm = vm
         return self._done(PhysmemBooted(self.vm.cnt.v_page_count, self.vm.cnt.v_free_count))
 
@@ -278,8 +281,8 @@ class PhysmemCore:
         """Objects, kernel VA, wired pages and mappings of new stacks (vm_glue.c:353-408)."""
         vm = self.vm
         for size in sizes:
-            if not 1 <= size <= kstack_pages.KSTACK_MAX_PAGES:
-                raise Refused(Reason.FIELD_OUT_OF_RANGE, "sizes", size, f"1 to {kstack_pages.KSTACK_MAX_PAGES} pages")
+            if not 1 <= size <= self.vm.kstack_max_pages:
+                raise Refused(Reason.FIELD_OUT_OF_RANGE, "sizes", size, f"1 to {self.vm.kstack_max_pages} pages")
         create = vm.resume(op, StackCreateOp) if op else StackCreateOp(sizes)
         sleep = kstack_pages.stack_create(vm, create)
         if sleep is None:

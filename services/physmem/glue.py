@@ -9,11 +9,12 @@ from services.physmem.vm_map import VM_PROT_ALL, VmMap, vm_map_check_protection
 from services.physmem.vm_map_wire import vm_map_unwire, vm_map_wire
 from services.ports.common import Suspension
 from services.ports.physmem import IcacheSync, KernReturn
-from services.runtime.errors import kassert
 from services.runtime.events import Kind
 
 ENOMEM, EFAULT, EINVAL = 12, 14, 22
 _MASK64 = (1 << 64) - 1
+_VM_PROT_T = 0xFF
+"""vm_prot_t is a u_char: of an illegal `rw` only its low byte is asked for."""
 _MODEL = -1
 """Answer of the question vm_map_wire that leaves the answer to the map."""
 
@@ -28,6 +29,11 @@ def round_page(vm: Machine, addr: int) -> int:
     return trunc_page(vm, addr + vm.arch.page_size - 1)
 
 
+def _check_rw(vm: Machine, rw: int, function: str, line: int) -> None:
+    text = f"illegal ``rw'' argument to {function} ({rw & 0xFFFFFFFF:x})"
+    vm.ctx.kassert((rw & ~VM_PROT_ALL) == 0, text, function, line)
+
+
 def kernacc(vm: Machine, kernel_map: VmMap, addr: int, len: int, rw: int) -> bool:
     """kernacc (vm_glue.c:120-143): whether kernel_map grants `rw` on [addr, addr + len).
 
@@ -39,13 +45,13 @@ def kernacc(vm: Machine, kernel_map: VmMap, addr: int, len: int, rw: int) -> boo
         rw: VM_PROT_ bits.
 
     Raises:
-        KernelPanic: `rw` has a bit outside of VM_PROT_ALL.
+        KernelPanic: `rw` has a bit outside of VM_PROT_ALL, and the kernel has INVARIANTS.
     """
-    kassert((rw & ~VM_PROT_ALL) == 0, f"illegal ``rw'' argument to kernacc ({rw & 0xFFFFFFFF:x})", "kernacc", 129)
+    _check_rw(vm, rw, "kernacc", 129)
     end = (addr + len) & _MASK64
     if end > kernel_map.max_offset or end < addr:
         return False
-    return vm_map_check_protection(kernel_map, trunc_page(vm, addr), round_page(vm, end), rw)
+    return vm_map_check_protection(kernel_map, trunc_page(vm, addr), round_page(vm, end), rw & _VM_PROT_T)
 
 
 def useracc(vm: Machine, map_: VmMap, addr: int, len: int, rw: int) -> bool:
@@ -59,13 +65,13 @@ def useracc(vm: Machine, map_: VmMap, addr: int, len: int, rw: int) -> bool:
         rw: VM_PROT_ bits.
 
     Raises:
-        KernelPanic: `rw` has a bit outside of VM_PROT_ALL.
+        KernelPanic: `rw` has a bit outside of VM_PROT_ALL, and the kernel has INVARIANTS.
     """
-    kassert((rw & ~VM_PROT_ALL) == 0, f"illegal ``rw'' argument to useracc ({rw & 0xFFFFFFFF:x})", "useracc", 163)
+    _check_rw(vm, rw, "useracc", 163)
     end = (addr + len) & _MASK64
     if end > map_.max_offset or end < addr:
         return False
-    return vm_map_check_protection(map_, trunc_page(vm, addr), round_page(vm, end), rw)
+    return vm_map_check_protection(map_, trunc_page(vm, addr), round_page(vm, end), rw & _VM_PROT_T)
 
 
 def vslock(vm: Machine, map_: VmMap, addr: int, len: int, op: WireOp) -> int | Suspension:

@@ -30,11 +30,9 @@ from services.physmem.vm_pager import get_pages_scripted, read_start_wired, read
 from services.ports.common import Suspension
 from services.ports.pager import VmPager
 from services.ports.physmem import PageRequest, StackBuilt, StackPages, SwapStack
-from services.runtime.errors import KernelPanic, kassert
+from services.runtime.errors import KernelPanic
 from services.runtime.events import Kind
 
-KSTACK_MAX_PAGES = 32
-"""KSTACK_MAX_PAGES (vm_glue.c:315)."""
 PCB_BYTES = Pcb.LAYOUT.size
 """Bytes at the top of a stack that hold the registers of a thread that is swapped out."""
 
@@ -228,7 +226,8 @@ def _invalid_run(vm: Machine, ma: list[int], i: int) -> int:
 
 
 def _assert_xbusied(vm: Machine, m: int) -> None:
-    kassert(vm_page_xbusied(vm, m), f"vm_page_assert_xbusied: page {m} not exclusive busy", "vm_thread_swapin", 584)
+    text = f"vm_page_assert_xbusied: page {m} not exclusive busy"
+    vm.ctx.kassert(vm_page_xbusied(vm, m), text, "vm_thread_swapin", 584)
 
 
 def _relookup(vm: Machine, ksobj: VmObject, pindex: int) -> int:

@@ -14,6 +14,8 @@ from services.ports.physmem import KERNEL_SPACE
 from services.runtime.errors import Reason, Refused
 
 AnyOperation = TypeVar("AnyOperation", bound=Operation)
+KSTACK_MAX_PAGES = 32
+"""KSTACK_MAX_PAGES as it is if the kernel's configuration does not say (vm_glue.c:314-316)."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,8 @@ class Machine(Vm):
         kernel_map: The kernel's map; boot sets its bounds.
         arena: kernel_arena; boot sets its page size.
         kstack_guard_pages: KSTACK_GUARD_PAGES.
+        kstack_max_pages: KSTACK_MAX_PAGES (vm_glue.c:314-316).
+        no_swapping: NO_SWAPPING.
         spaces: Address spaces by id.
         ops: Sleeping operations by id.
         reads: Device reads that nobody has looked at since they ended, and those under way, by the pager's id.
@@ -79,6 +83,8 @@ class Machine(Vm):
     kernel_map: VmMap = field(default_factory=lambda: VmMap(KERNEL_SPACE, 0, 0))
     arena: Arena = field(default_factory=lambda: Arena(0))
     kstack_guard_pages: int = 1
+    kstack_max_pages: int = KSTACK_MAX_PAGES
+    no_swapping: bool = False
     spaces: dict[int, VmSpace] = field(default_factory=dict)
     ops: dict[int, Operation] = field(default_factory=dict)
     reads: dict[int, PageRead] = field(default_factory=dict)

@@ -57,7 +57,7 @@ def vm_page_xunbusy(vm: Vm, m: int) -> None:
     Raises:
         KernelPanic: The page is not exclusively busy.
     """
-    kassert(vm_page_xbusied(vm, m), f"vm_page_xunbusy: page {m} is not xbusy", "vm_page_xunbusy")
+    vm.ctx.kassert(vm_page_xbusied(vm, m), f"vm_page_xunbusy: page {m} is not xbusy", "vm_page_xunbusy")
     vm_page_flash(vm, m)
     vm.pages.busy_lock[m] = VPB_UNBUSIED
 

@@ -6,7 +6,7 @@ Everything here is refused unless injection is allowed.
 from __future__ import annotations
 
 from services.physmem.imgact import vnode_object
-from services.physmem.kstack_pages import KSTACK_MAX_PAGES, stack_allocate
+from services.physmem.kstack_pages import stack_allocate
 from services.physmem.machine import Machine
 from services.physmem.page_array import PQ_ACTIVE, PQ_INACTIVE, PQ_NONE
 from services.physmem.page_busy import vm_page_busied, vm_page_xbusy
@@ -71,8 +71,9 @@ def place(vm: Machine, stacks: list[PlacedStack], files: list[PlacedFile], vmspa
 
 def _check(vm: Machine, stacks: list[PlacedStack], files: list[PlacedFile]) -> None:
     for i, stack in enumerate(stacks):
-        if not 1 <= stack.size <= KSTACK_MAX_PAGES:
-            raise Refused(Reason.FIELD_OUT_OF_RANGE, f"stacks[{i}].size", stack.size, f"1 to {KSTACK_MAX_PAGES} pages")
+        if not 1 <= stack.size <= vm.kstack_max_pages:
+            most = vm.kstack_max_pages
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, f"stacks[{i}].size", stack.size, f"1 to {most} pages")
         _check_pages(f"stacks[{i}].pages", stack.pages, stack.size)
     names = [file.file for file in files]
     for i, file in enumerate(files):

@@ -7,6 +7,9 @@ from services.physmem.state import SYSCTLS, Sysctl, publish
 from services.ports.common import Setting, Settings
 from services.runtime.errors import Reason, Refused
 
+_SWAPPING = ("vm.swap_enabled", "vm.swap_idle_enabled")
+"""Read-only, and 0, in a kernel that is built with NO_SWAPPING."""
+
 
 def sysctl_get(vm: Machine) -> Settings:
     """All sysctls, sorted by name; a u_long of an address is shown as the int64 with the same bits."""
@@ -27,7 +30,7 @@ def sysctl_set(vm: Machine, setting: Setting) -> None:
         Refused: There is none of this name that can be written, or its C type cannot hold the value.
     """
     entry = SYSCTLS.get(setting.name)
-    if entry is None or not entry.writable:
+    if entry is None or not entry.writable or (vm.no_swapping and setting.name in _SWAPPING):
         raise Refused(Reason.UNKNOWN_SYSCTL, "name", setting.name, "a sysctl of physmem that can be written")
     low, high = (-(1 << 31), (1 << 31) - 1) if entry.signed else (0, (1 << 32) - 1)
     if not low <= setting.value <= high:

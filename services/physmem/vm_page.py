@@ -236,8 +236,8 @@ def vm_page_dirty(vm: Vm, m: int) -> None:
         KernelPanic: The page is cached, or not fully valid.
     """
     pages, bits_all = vm.pages, vm.bits_all
-    kassert(not pages.flags[m] & PG_CACHED, "vm_page_dirty: page in cache!", "vm_page_dirty")
-    kassert(pages.valid[m] == bits_all, "vm_page_dirty: page is invalid!", "vm_page_dirty")
+    vm.ctx.kassert(not pages.flags[m] & PG_CACHED, "vm_page_dirty: page in cache!", "vm_page_dirty")
+    vm.ctx.kassert(pages.valid[m] == bits_all, "vm_page_dirty: page is invalid!", "vm_page_dirty")
     pages.dirty[m] = bits_all
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from services.ports.common import CounterValues, EventChunk, IoStart, Upcalls
 from services.runtime.env import Env
+from services.runtime.errors import kassert
 from services.runtime.events import EventLog, Kind
 
 
@@ -22,6 +23,7 @@ class Context:
         service: Name of the service.
         now_us: Virtual time of the call, in microseconds.
         ticks: The kernel's `ticks`, a wrapping C int.
+        invariants: The kernel was built with INVARIANTS.
         inject_permitted: The process was started so that a boot may allow scripted answers.
         counters: The service's own counters by sysctl name; every write is published before the call is answered.
         read_counters: Counters of a service below, by its name and theirs; one that was never counted is 0. Set by
@@ -38,6 +40,7 @@ class Context:
     now_us: int = 0
     ticks: int = 0
     hz: int = 1000
+    invariants: bool = True
     inject_permitted: bool = False
     env: Env = field(default_factory=Env)
     upcalls: Upcalls = field(default_factory=Upcalls)
@@ -57,6 +60,15 @@ class Context:
     def event(self, kind: Kind, subject: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, outcome: int = 0) -> None:
         """Record an event at the call's time."""
         self.log.add(self.now_us, kind, subject, a, b, c, d, outcome)
+
+    def kassert(self, condition: object, text: str, function: str, line: int = 0) -> None:
+        """KASSERT(9) of the C code: gone in a kernel without INVARIANTS, which goes on.
+
+        Raises:
+            KernelPanic: The condition does not hold, and the kernel has INVARIANTS.
+        """
+        if self.invariants:
+            kassert(condition, text, function, line)
 
     def count(self, name: str, n: int = 1) -> None:
         """Add to a counter (a C u_int: it wraps)."""
@@ -85,9 +97,9 @@ class Context:
         first, records = self.log.since(since, limit)
         return EventChunk(records, first, self.log.count)
 
-    def reboot(self, hz: int, ticks: int, allow_inject: bool) -> None:
+    def reboot(self, hz: int, ticks: int, allow_inject: bool, invariants: bool = True) -> None:
         """Forget everything from before a boot."""
-        self.hz, self.ticks, self.now_us = hz, ticks, 0
+        self.hz, self.ticks, self.now_us, self.invariants = hz, ticks, 0, invariants
         self.env = Env(allow_inject=allow_inject and self.inject_permitted)
         self.upcalls = Upcalls()
         self.counters.clear()

@@ -15,6 +15,7 @@ class Reason(Enum):
     MACHINE_STOPPED = "the machine stopped; its state stays to be inspected"
     INJECTION_REFUSED = "the system was not started to allow scripted answers"
     QUOTA = "a limit of the service"
+    NOT_BUILT = "the kernel was built without it"
     UNAVAILABLE = "a service below cannot be reached"
 
     @property
@@ -31,6 +32,7 @@ STATUS = {
     Reason.MACHINE_STOPPED: "FAILED_PRECONDITION",
     Reason.INJECTION_REFUSED: "PERMISSION_DENIED",
     Reason.QUOTA: "RESOURCE_EXHAUSTED",
+    Reason.NOT_BUILT: "FAILED_PRECONDITION",
     Reason.UNAVAILABLE: "UNAVAILABLE",
 }
 """Name of the gRPC status code of each reason."""
@@ -92,7 +94,7 @@ class KernelPanic(Exception):
 
 
 def kassert(condition: object, text: str, function: str, line: int = 0) -> None:
-    """KASSERT(9): panic unless the condition holds.
+    """Panic unless the condition holds, with or without INVARIANTS, by which `Context.kassert` goes.
 
     Raises:
         KernelPanic: The condition does not hold.

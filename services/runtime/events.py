@@ -81,6 +81,7 @@ class Kind(IntEnum):
     OOM_KILL = 51, "vm_pageout_oom", 0, "pid", "pages"
     SHMFORK = 52, "vm_forkproc", 657, "pid", "parent"
     UNSHARE = 53, "vm_forkproc", 636, "pid", "vmspace"
+    SWAP_DEBUG = 54, "swapout", 1046, "pid"
     # physmem
     PAGE_ALLOC_FAILED = 64, "vm_page_alloc", 0, "object", "pindex", "class", "free", "cached"
     FAULT_ZERO_FILL = 65, "vm_fault", 0, "vmspace", "va", "object", "pindex", "frame"

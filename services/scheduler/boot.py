@@ -38,8 +38,9 @@ def boot_kernel(k: Kern) -> None:
         PROC0: SwapperFrame(),
         INIT: InitFrame(),
         PAGEDAEMON: PagedaemonFrame(),
-        VMDAEMON: VmdaemonFrame(),
     }
+    if not s.config.no_swapping:
+        frames[VMDAEMON] = VmdaemonFrame()
     for pid, frame in frames.items():
         new_kproc(k, pid, _NAMES[pid], FIRST_TID + pid, frame)
         if pid not in (PROC0, INIT):

@@ -82,7 +82,7 @@ class SchedulerCore:
                 raise Refused(Reason.FIELD_OUT_OF_RANGE, name, value, "1 or more")
         if config.bare and not (config.allow_inject and self._ctx.inject_permitted):
             raise Refused(Reason.INJECTION_REFUSED, "bare", True, "a system that was started with injection allowed")
-        self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject)
+        self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject, not config.without_invariants)
         self._begin(SchedState(config, prng=config.seed))
         boot_kernel(self.k)
         return Empty()
@@ -172,6 +172,8 @@ class SchedulerCore:
         """swapout_procs (vm_glue.c:855-1006) now, as the vmdaemon calls it."""
         if action & ~(VM_SWAP_NORMAL | VM_SWAP_IDLE):
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "action", action, "bits VM_SWAP_NORMAL 1 and VM_SWAP_IDLE 2")
+        if self.k.s.config.no_swapping:
+            raise Refused(Reason.NOT_BUILT, "function", "swapout_procs", "a kernel built without NO_SWAPPING")
         return outside.call_swapout_procs(self.k, action)
 
     def swapper(self, script: list[ChangesAt], leave_after_sleeps: int, leave_after_waits: int) -> SwapinCall:

@@ -246,7 +246,9 @@ def _why_not(k: Kern, p: Proc, scan: SwapoutScan) -> tuple[Skip, int, int] | Non
 
 def swapout(k: Kern, p: Proc, scan: SwapoutScan) -> int:
     """swapout (vm_glue.c:1038-1093): 0, or EBUSY if a thread became unsafe."""
-    kassert(p.p_flag & _SWAP_STATE == P_INMEM, "swapout: lost a swapout race?", "swapout", 1054)
+    if k.s.config.swap_debug:
+        k.ctx.event(Kind.SWAP_DEBUG, p.p_pid)
+    k.ctx.kassert(p.p_flag & _SWAP_STATE == P_INMEM, "swapout: lost a swapout race?", "swapout", 1054)
     resident = scan.resident_count(k, p.p_vmspace)
     k.s.vmspaces[p.p_vmspace].vm_swrss = resident
     p.p_flag &= ~P_INMEM
@@ -275,7 +277,7 @@ def swapclear(k: Kern, p: Proc) -> None:
         td.td_flags |= TDF_INMEM
         td.td_flags &= ~TDF_SWAPINREQ
         td_clr_inhib(td, TDI_SWAPPED)
-        if td.td_state is Tds.CAN_RUN and setrunnable(k, td):
+        if td.td_state is Tds.CAN_RUN and setrunnable(k, td) and k.ctx.invariants:
             raise KernelPanic("not waking up swapper", "swapclear", 1029)
     p.p_flag &= ~(P_SWAPPINGIN | P_SWAPPINGOUT)
     p.p_flag |= P_INMEM
@@ -294,6 +296,10 @@ def faultin(k: Kern, td: Thread, f: FaultinFrame) -> bool:
     """
     p = k.s.allproc.get(f.pid)
     if p is None:
+        return True
+    if k.s.config.no_swapping:
+        if p.p_flag & P_INMEM == 0:
+            raise KernelPanic("faultin: proc swapped out with NO_SWAPPING!", "faultin", 689)
         return True
     if f.step < 2:
         if p.p_flag & P_SWAPPINGIN:
@@ -348,7 +354,7 @@ def p_lock_channel(pid: int) -> str:
 
 def prele(k: Kern, p: Proc) -> None:
     """--p_lock, and the wakeup of an ending process that waits for it (_PRELE)."""
-    kassert(p.p_lock > 0, "PHOLD not held", "_PRELE")
+    k.ctx.kassert(p.p_lock > 0, "PHOLD not held", "_PRELE")
     p.p_lock -= 1
     if p.p_flag & P_WEXIT and p.p_lock == 0:
         wakeup(k, p_lock_channel(p.p_pid))

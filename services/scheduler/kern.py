@@ -68,7 +68,8 @@ class Kern:
         td.td_runtime_us += us
         td.td_slice_us -= us
         td.td_estcpu_us += us
-        if depth and self.ctx.ticks != before and td.td_kstack:
+        profiled = not self.s.config.without_kstack_usage_prof
+        if depth and self.ctx.ticks != before and td.td_kstack and profiled:
             top = td.td_kstack + td.td_kstack_pages * self.s.config.page_size
             self.s.samples.append(StackSample(td.td_kstack, td.td_kstack_pages, False, top - depth))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hardware_sim.clock import c_uint
 from services.ports.physmem import RssLimit
+from services.runtime.errors import KernelPanic
 from services.runtime.events import Kind
 from services.scheduler.glue_swap import faultin, swapout_procs
 from services.scheduler.kern import Kern
@@ -110,7 +111,11 @@ def _settled(td: Thread) -> bool:
 
 
 def vm_pageout_oom(k: Kern) -> None:
-    """vm_pageout_oom: kill the process with most pages in memory and swap; the first in list order on ties."""
+    """vm_pageout_oom: kill the process with most pages in memory and swap; the first in list order on ties.
+
+    Raises:
+        KernelPanic: There is one, and vm.panic_on_oom is set.
+    """
     candidates = [p for p in reversed(k.s.allproc.values()) if _may_be_killed(p)]
     if not candidates:
         return
@@ -118,6 +123,8 @@ def vm_pageout_oom(k: Kern) -> None:
     sizes = [info.swap_count + info.resident for info in infos]
     size = max(sizes)
     if size > 0:
+        if k.s.vm_panic_on_oom:
+            raise KernelPanic("out of swap space", "vm_pageout_oom")
         p = candidates[sizes.index(size)]
         k.ctx.event(Kind.OOM_KILL, p.p_pid, size)
         p.p_flag |= P_WKILLED

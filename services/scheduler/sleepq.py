@@ -76,7 +76,7 @@ def setrunnable(k: Kern, td: Thread) -> bool:
         KernelPanic: The process is a zombie, or the thread is inactive.
     """
     p = k.proc(td.td_pid)
-    kassert(p.p_state is not Prs.ZOMBIE, f"setrunnable: pid {p.p_pid} is a zombie", "setrunnable")
+    k.ctx.kassert(p.p_state is not Prs.ZOMBIE, f"setrunnable: pid {p.p_pid} is a zombie", "setrunnable")
     if td.td_state in (Tds.RUNNING, Tds.RUNQ):
         return False
     if td.td_state is Tds.INHIBITED:
@@ -160,7 +160,7 @@ def wakeup(k: Kern, channel: str) -> None:
     for tid in tids:
         swapper_wanted |= _resume(k, k.s.threads[tid])
     if swapper_wanted:
-        kassert(channel != PROC0_CHANNEL, "wakeup and wakeup_swapper and proc0", "wakeup")
+        k.ctx.kassert(channel != PROC0_CHANNEL, "wakeup and wakeup_swapper and proc0", "wakeup")
         kick_proc0(k)
 
 

@@ -319,6 +319,7 @@ class SchedState:
     vm_pageout_req_swapout: int = 0
     vm_daemon_lastrun: int = 0
     oom_vote: bool = False
+    vm_panic_on_oom: int = 0
     swap_idle_threshold1: int = 2
     swap_idle_threshold2: int = 10
     user_ran_us: int = 0
