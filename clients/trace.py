@@ -328,11 +328,14 @@ def _cut_rows(positions: npt.NDArray[np.int64]) -> Ops:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """An open file, whose damage is told as a TraceError; what decoding needed goes back to the host at the end."""
     try:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, pa.ArrowException) as err:
         raise TraceError(f"{path}: cannot be read as a trace: {_first_line(err)}") from None
+    finally:
+        pa.default_memory_pool().release_unused()
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:
