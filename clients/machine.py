@@ -12,6 +12,8 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 
+from clients.checkpoint import restore, take
+from clients.checkpoint_file import CheckpointError, CheckpointFile
 from clients.report import Ending
 from clients.run import Limit, Progress, Run, describe_panic
 from clients.system import System
@@ -99,6 +101,23 @@ class Machine:
         """
         self.call(lambda: self._load(workload))
 
+    def checkpoint(self) -> bytes:
+        """A checkpoint between two dispatches; a run goes on behind it.
+
+        Raises:
+            WrongState: Nothing is loaded, or a service was lost.
+        """
+        return self.call(self._checkpoint)
+
+    def restore(self, file: CheckpointFile) -> None:
+        """Bring the machine to a checkpoint; an earlier machine is dropped.
+
+        Raises:
+            WrongState: A run is going on.
+            CheckpointError: The checkpoint is refused; the machine is what it was.
+        """
+        self.call(lambda: self._restore(file))
+
     def start(self, check: bool, until_us: int) -> None:
         """Start or resume a run.
 
@@ -176,11 +195,31 @@ class Machine:
             self.progress = progress
             self.news.notify_all()
 
-    def _load(self, workload: Workload) -> None:
+    def _checkpoint(self) -> bytes:
+        if self.state == State.MACHINE_STATE_LOST:
+            raise WrongState("a service was lost; there is nothing whole to save")
+        return take(self._loaded()).pack()
+
+    def _restore(self, file: CheckpointFile) -> None:
+        self._replaceable()
+        try:
+            run = restore(self.system.kernel, file)
+        except CheckpointError:
+            raise
+        except Exception:  # services of two machines are none
+            self._run, self.state = None, State.MACHINE_STATE_EMPTY
+            raise
+        self._run = run
+        self._settle(run, run.ending())
+
+    def _replaceable(self) -> None:
         if self.state == State.MACHINE_STATE_RUNNING:
-            raise WrongState("a run is going on; pause it before another workload is loaded")
+            raise WrongState("a run is going on; pause it before another machine is loaded")
         if self.state == State.MACHINE_STATE_LOST:
             raise WrongState("a service was lost; end this system and start another")
+
+    def _load(self, workload: Workload) -> None:
+        self._replaceable()
         run = Run(self.system.kernel, workload)
         self._run, self.state = None, State.MACHINE_STATE_EMPTY
         run.boot()

@@ -19,7 +19,7 @@ from clients.machine import Failure
 from clients.report import Sample
 from clients.run import Progress
 from clients.statefile import read_state
-from clients.upload import load_requests
+from clients.upload import CHUNK_BYTES, load_requests
 from clients.workload import Workload
 from protos import machine_pb2 as pb
 from protos.machine_pb2_grpc import MachineServiceStub
@@ -176,6 +176,24 @@ class MachineClient:
         request = pb.SetSysctlRequest(request_id=uuid.uuid4().hex, name=name, value=value)
         answer = self._call(self._stub.SetSysctl, request)
         return answer.before, answer.sysctl.value
+
+    def save_checkpoint(self) -> bytes:
+        """The bytes of a checkpoint's file, taken between two slices."""
+        return b"".join(piece.data for piece in self._stream(self._stub.SaveCheckpoint, pb.SaveCheckpointRequest()))
+
+    def load_checkpoint(self, data: bytes) -> pb.LoadCheckpointResponse:
+        """Bring the machine to a checkpoint.
+
+        Raises:
+            BadInput: The system refused it.
+        """
+        request_id = uuid.uuid4().hex
+        pieces = (
+            pb.LoadCheckpointRequest(request_id=request_id, data=data[offset : offset + CHUNK_BYTES])
+            for offset in range(0, max(1, len(data)), CHUNK_BYTES)
+        )
+        answer: pb.LoadCheckpointResponse = self._call(self._stub.LoadCheckpoint, pieces)
+        return answer
 
     def shutdown(self) -> None:
         """End the system."""

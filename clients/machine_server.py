@@ -16,13 +16,14 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
+from clients.checkpoint_file import CheckpointError, CheckpointFile
 from clients.health import ServiceState, service_state
 from clients.machine import Failure, Machine, StateValue, WrongState
 from clients.orchestrator import sysctl_set, sysctls
 from clients.redis_url import without_credentials
 from clients.report import take_sample
 from clients.run import Progress
-from clients.upload import UploadError, receive
+from clients.upload import CHUNK_BYTES, UploadError, receive, receive_pieces
 from clients.workload import WorkloadError
 from protos import machine_pb2 as pb
 from protos.machine_pb2_grpc import MachineServiceServicer
@@ -207,6 +208,26 @@ class MachineServicer(MachineServiceServicer):
 
         return self._change(context, "Inject", request.request_id, inject)
 
+    def SaveCheckpoint(
+        self, request: pb.SaveCheckpointRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.SaveCheckpointResponse]:
+        """Take a checkpoint and stream it."""
+        data = self._answer(context, self._machine.checkpoint)
+        for offset in range(0, len(data), CHUNK_BYTES):
+            yield pb.SaveCheckpointResponse(data=data[offset : offset + CHUNK_BYTES])
+
+    def LoadCheckpoint(
+        self, request_iterator: Iterator[pb.LoadCheckpointRequest], context: grpc.ServicerContext
+    ) -> pb.LoadCheckpointResponse:
+        """Receive a checkpoint and bring the machine to it."""
+
+        def load(first: bytes) -> pb.LoadCheckpointResponse:
+            self._machine.restore(CheckpointFile.unpack(receive_pieces(first, request_iterator)))
+            return pb.LoadCheckpointResponse(workload=self._machine.workload, progress=self._progress())
+
+        first = next(request_iterator, pb.LoadCheckpointRequest())
+        return self._change(context, "LoadCheckpoint", first.request_id, lambda: load(first.data))
+
     def _answer(self, context: grpc.ServicerContext, act: Callable[[], Other]) -> Other:
         """Do something; what it raises becomes the call's status."""
         try:
@@ -217,7 +238,7 @@ class MachineServicer(MachineServiceServicer):
             _abort(context, loss(lost))
         except (WrongState, KernelPanic) as wrong:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(wrong))
-        except (UploadError, WorkloadError) as wrong:
+        except (CheckpointError, UploadError, WorkloadError) as wrong:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(wrong))
         except Exception as error:
             error_id = uuid.uuid4().hex[:12]

@@ -16,6 +16,8 @@ CHUNK_BYTES = 1 << 20
 UPLOAD_BYTES_MAX = 1 << 30
 """All traces of one upload together."""
 UPLOAD_FILES_MAX = 256
+CHECKPOINT_BYTES_MAX = 4 << 30
+"""Largest checkpoint that is taken in."""
 
 
 class UploadError(Exception):
@@ -83,6 +85,21 @@ def receive(directory: Path, head: pb.LoadHead, rest: Iterable[pb.LoadRequest]) 
         )
     except WorkloadError as wrong:
         raise UploadError(str(wrong).replace(f"{directory}/", "")) from None
+
+
+def receive_pieces(first: bytes, rest: Iterable[pb.LoadCheckpointRequest]) -> bytes:
+    """Put a checkpoint together.
+
+    Raises:
+        UploadError: It is too large.
+    """
+    pieces, total = [first], len(first)
+    for request in rest:
+        pieces.append(request.data)
+        total += len(request.data)
+        if total > CHECKPOINT_BYTES_MAX:
+            raise UploadError(f"data: expected a checkpoint of at most {CHECKPOINT_BYTES_MAX >> 20} MiB")
+    return b"".join(pieces)
 
 
 def _receive_files(directory: Path, rest: Iterable[pb.LoadRequest]) -> dict[str, Path]:

@@ -48,13 +48,14 @@ def _report(error: Exception) -> int:
     """Say what an error means; one that nobody foresaw is shown with its trace."""
     # only commands that can raise these pay for their imports
     from clients.capture.resolve import CaptureError
+    from clients.checkpoint_file import CheckpointError
     from clients.conform import Malformed
     from clients.run import describe_panic
     from clients.trace import TraceError
     from clients.workload import WorkloadError
     from services.runtime.errors import KernelPanic, Refused, ServiceFault, ServiceLost
 
-    if isinstance(error, (BadInput, CaptureError, Malformed, Refused, TraceError, WorkloadError)):
+    if isinstance(error, (BadInput, CaptureError, CheckpointError, Malformed, Refused, TraceError, WorkloadError)):
         return _complain(Exit.BAD_INPUT, str(error))
     if isinstance(error, (SystemFailed, ServiceLost)):
         return _complain(Exit.SERVICE_LOST, str(error))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clients.cli import run_command, system_commands, tool_commands
+from clients.cli import checkpoint_commands, run_command, system_commands, tool_commands
 from services.runtime.process import package_version
 
 app = typer.Typer(
@@ -46,3 +46,4 @@ app.command("capture", context_settings={"allow_interspersed_args": False})(tool
 app.command("conform")(tool_commands.conform)
 app.command("bench")(tool_commands.bench)
 app.add_typer(tool_commands.trace, name="trace")
+app.add_typer(checkpoint_commands.checkpoint, name="checkpoint")

@@ -27,6 +27,7 @@ from clients.signals import Interrupts
 if TYPE_CHECKING:  # heavy: only the command itself pays for them
     from clients.display import ProgressDisplay
     from clients.event_file import EventRecorder
+    from clients.machine_client import MachineClient
     from clients.system import System
     from clients.workload import Workload
 
@@ -94,8 +95,8 @@ def run(
         execute = _run_there if target else _run_here
         result = execute(chosen, options, recorder, display, interrupts)
     _write(result, report, html)
-    _show(result, as_json, quiet)
-    return interrupts.exit or _exit_code(result)
+    show(result, as_json, quiet)
+    return interrupts.exit or exit_code(result)
 
 
 def _run_here(
@@ -147,9 +148,19 @@ def _run_there(
     with MachineClient(options.target) as client:
         client.load(workload)
         interrupts.check()
-        result = client.run(options.check, stop=lambda: bool(interrupts), progress=display)
+        report = go_on(client, options.check, display, interrupts)
         if recorder is not None:
             client.record(recorder)
+    return report
+
+
+def go_on(client: MachineClient, check: bool, display: ProgressDisplay, interrupts: Interrupts) -> dict[str, Any]:
+    """Run what is loaded on a system that is up; its report.
+
+    Raises:
+        SystemFailed: A service was lost, or the system.
+    """
+    result = client.run(check, stop=lambda: bool(interrupts), progress=display)
     if result.failure is not None and result.failure.lost_service:
         raise SystemFailed(result.failure.text)
     if not result.report:
@@ -181,7 +192,8 @@ def _write(result: Mapping[str, Any], report: Path | None, html: Path | None) ->
         html.write_text(render(result), "utf-8")
 
 
-def _show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
+def show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
+    """Print a report, as JSON or as a table."""
     from clients.display import summary, wide_console
 
     if as_json:
@@ -190,7 +202,7 @@ def _show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
         wide_console().print(summary(result))
 
 
-def _exit_code(result: Mapping[str, Any]) -> int:
+def exit_code(result: Mapping[str, Any]) -> int:
     """Exit code of a run that no signal ended."""
     wrong = result["integrity"]["mismatches"] or (result["counters"] and not result["counters_agree"])
     code = _EXITS[result["end"]]

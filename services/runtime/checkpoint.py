@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from services.ports.common import CheckpointChunk, Empty, Upcalls
@@ -17,39 +17,47 @@ CHUNK_BYTES = 8 << 20
 """Bytes of one piece."""
 
 
+_OF_THE_PROCESS = frozenset(
+    {"service", "inject_permitted", "env", "read_counters", "booted", "sequence", "seen", "boot_ids", "calls", "log"}
+)
+"""Fields of a context that belong to the process, or that are held in another form."""
+_HELD = [field.name for field in fields(Context) if field.name not in _OF_THE_PROCESS]
+
+
 @dataclass(slots=True)
 class ContextState:
     """What of a context must be there again for a core to go on."""
 
-    now_us: int
-    ticks: int
-    hz: int
-    invariants: bool
+    held: dict[str, Any]
+    """Fields by name: clock, counters, up-calls, why it stopped."""
     allow_inject: bool
+    """Scripted answers were accepted."""
     scripts: dict[str, Script]
-    upcalls: Upcalls
-    counters: dict[str, int]
-    stopped: str
+    """Scripted answers by question."""
     event_count: int
+    """Events so far."""
     event_head: bytes
+    """Head of their chain."""
 
     @classmethod
     def of(cls, ctx: Context) -> ContextState:
         """The state of a context between two calls."""
         ctx.log.flush()
-        env, log = ctx.env, ctx.log
-        return cls(
-            ctx.now_us, ctx.ticks, ctx.hz, ctx.invariants, env.allow_inject, env.scripts, ctx.upcalls, ctx.counters,
-            ctx.stopped, log.count, log.head,
-        )  # fmt: skip
+        held = {name: getattr(ctx, name) for name in _HELD}
+        return cls(held, ctx.env.allow_inject, ctx.env.scripts, ctx.log.count, ctx.log.head)
 
     def restore(self, ctx: Context) -> None:
         """Bring a context to this state; the records of earlier events stay with whoever recorded them."""
-        ctx.reboot(self.hz, self.ticks, self.allow_inject, self.invariants)
-        ctx.now_us, ctx.upcalls, ctx.stopped, ctx.booted = self.now_us, self.upcalls, self.stopped, True
-        ctx.env.scripts = self.scripts
-        ctx.counters.update(self.counters)
+        ctx.reboot(self.held["hz"], self.held["ticks"], self.allow_inject)
+        for name in _HELD:
+            setattr(ctx, name, self.held[name])
+        ctx.env.scripts, ctx.booted = self.scripts, True
         ctx.log = EventLog.resumed(ctx.service, self.event_count, self.event_head)
+
+    @property
+    def whole(self) -> bool:
+        """Every field is there."""
+        return list(self.held) == _HELD
 
 
 @dataclass(slots=True)
@@ -80,7 +88,7 @@ class Checkpoint:
         """
         self._ctx, self._take, self._install = ctx, take, install
         self._core = next(iter(registry.forms.values())).cls
-        self._registry = Registry(ServiceState, ContextState)
+        self._registry = Registry(ServiceState, ContextState, Upcalls)
         self._registry.forms.update(registry.forms)
         self._image = b""
         self._parts: list[bytes] = []
@@ -143,8 +151,8 @@ class Checkpoint:
             raise _refused("data", f"{len(image)} bytes", f"an intact checkpoint: {error}") from None
         if not isinstance(state, ServiceState) or state.service != self._ctx.service:
             raise _refused("data", getattr(state, "service", "something else"), f"a checkpoint of {self._ctx.service}")
-        if not isinstance(state.ctx, ContextState) or not isinstance(state.core, self._core):
-            raise _refused("data", state.service, "a whole checkpoint")
+        if not (isinstance(state.ctx, ContextState) and state.ctx.whole and isinstance(state.core, self._core)):
+            raise _refused("data", state.service, "a checkpoint of this version of the program")
         if state.ctx.scripts and not self._ctx.inject_permitted:
             raise Refused(
                 Reason.INJECTION_REFUSED, "data", "scripted answers", "a system that was started with injection allowed"

@@ -11,7 +11,23 @@ from clients.exits import BadInput, Exit, SystemFailed
 from clients.signals import Interrupted
 from services.runtime.errors import KernelPanic, ServiceFault, ServiceLost
 
-COMMANDS = ("run", "up", "down", "status", "sysctl", "workloads", "events", "capture", "conform", "bench", "trace info")
+COMMANDS = (
+    "run",
+    "up",
+    "down",
+    "status",
+    "sysctl",
+    "workloads",
+    "events",
+    "capture",
+    "conform",
+    "bench",
+    "trace info",
+    "checkpoint save",
+    "checkpoint load",
+    "checkpoint show",
+    "checkpoint diff",
+)
 
 
 @pytest.fixture(autouse=True)
