@@ -73,7 +73,11 @@ class ServiceState:
 
 
 class Checkpoint:
-    """Saves and loads one core, between two calls of it."""
+    """Saves and loads one core, between two calls of it.
+
+    Attributes:
+        registry: The classes that its checkpoints may hold.
+    """
 
     def __init__(
         self, ctx: Context, registry: Registry, take: Callable[[], Any], install: Callable[[Any], None]
@@ -88,8 +92,8 @@ class Checkpoint:
         """
         self._ctx, self._take, self._install = ctx, take, install
         self._core = next(iter(registry.forms.values())).cls
-        self._registry = Registry(ServiceState, ContextState, Upcalls)
-        self._registry.forms.update(registry.forms)
+        self.registry = Registry(ServiceState, ContextState, Upcalls)
+        self.registry.forms.update(registry.forms)
         self._image = b""
         self._parts: list[bytes] = []
         self._staged: ServiceState | None = None
@@ -102,7 +106,7 @@ class Checkpoint:
         """
         if offset == 0:
             state = ServiceState(self._ctx.service, ContextState.of(self._ctx), self._take())
-            self._image = seal(encode(state, self._registry))
+            self._image = seal(encode(state, self.registry))
         elif offset >= len(self._image):
             raise _refused("offset", offset, f"0, or below {len(self._image)}")
         size, data = len(self._image), self._image[offset : offset + CHUNK_BYTES]
@@ -146,7 +150,7 @@ class Checkpoint:
 
     def _decoded(self, image: bytes) -> ServiceState:
         try:
-            state = decode(unseal(image), self._registry)
+            state = decode(unseal(image), self.registry)
         except SnapshotError as error:
             raise _refused("data", f"{len(image)} bytes", f"an intact checkpoint: {error}") from None
         if not isinstance(state, ServiceState) or state.service != self._ctx.service:
