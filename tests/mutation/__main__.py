@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -18,12 +16,11 @@ from pathlib import Path
 
 from tests.mutation import memory_changes, scheduler_changes
 from tests.mutation.change import Change
+from tests.mutation.isolated import SECONDS_MAX, run_tests
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("services", "hardware_sim", "clients", "protos", "tests", "pyproject.toml")
 CHANGES = (*scheduler_changes.CHANGES, *memory_changes.CHANGES)
-SECONDS_MAX = 300
-"""Time that the tests of one change may take; what does not end by then was noticed too."""
 CASES = "tests/conformance/test_conformance.py::test_family_is_answered_as_by_the_c_code[local-{}]"
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", re.MULTILINE)
 _CASE = re.compile(r"\b([A-H]-\d{4}) step")
@@ -63,19 +60,6 @@ def copy_tree(tree: Path, folder: Path) -> None:
             shutil.copytree(source, folder / name)
         else:
             shutil.copy2(source, folder / name)
-
-
-def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int | None, str]:
-    """Run pytest in a copy up to its first failure: exit code, or None if it did not end; what it printed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder)}
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return None, ""
-    return done.returncode, done.stdout + done.stderr
 
 
 def unfit(tree: Path, change: Change) -> str:
@@ -189,12 +173,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="vmglue-mutation-") as name:
         tree = Path(name)  # all copies are of this one, so that nobody's work in the repository disturbs the result
         copy_tree(ROOT, tree)
-        print(f"tests of {len(changes)} changes on the unchanged code ...", flush=True)
-        broken = baseline(tree, changes)
-        if broken:
-            print(f"{broken}\nthe tests fail without any change; nothing can be concluded", file=sys.stderr)
-            return 1
-        outcomes = attempt_all(tree, changes, options.jobs)
+        with ThreadPoolExecutor(1) as beside:
+            unchanged = beside.submit(baseline, tree, changes)
+            outcomes = attempt_all(tree, changes, options.jobs)
+            broken = unchanged.result()
+    if broken:
+        print(f"{broken}\nthe tests fail without any change: nothing can be concluded", file=sys.stderr)
+        return 1
     if options.table:
         options.table.write_text(table(outcomes))
     print(summary(outcomes))
