@@ -340,8 +340,8 @@ class _Reader:
         pages = machine.kstack_pages or arch(machine.arch).kstack_pages
         if pages > machine.kstack_max_pages:
             named = "KSTACK_PAGES" if machine.kstack_pages else "KSTACK_MAX_PAGES"
-            value, expected = machine.kstack_max_pages, f"KSTACK_MAX_PAGES of at least KSTACK_PAGES, {pages}"
-            raise self._error(f"machine.kernel.options.{named}", f"KSTACK_MAX_PAGES is {value}; expected {expected}")
+            what = f"KSTACK_PAGES is {pages}; expected at most KSTACK_MAX_PAGES, {machine.kstack_max_pages}"
+            raise self._error(f"machine.kernel.options.{named}", what)
 
     def _program(self, where: str, raw: Any) -> Program:
         table = self._table(where, raw)

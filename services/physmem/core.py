@@ -267,6 +267,8 @@ class PhysmemCore:
         for io in ios:
             if io not in vm.writes and (io not in vm.reads or vm.reads[io].status is not None):
                 raise Refused(Reason.UNKNOWN_ID, "ios", io, "a device operation under way")
+        if len(set(ios)) != len(ios):
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "ios", ios, "each operation once")
         reads = [io for io in ios if io in vm.reads]
         writes = [io for io in ios if io in vm.writes]
         if reads:
@@ -292,6 +294,9 @@ class PhysmemCore:
     def stack_destroy(self, stacks: list[StackPages]) -> KvaFreed:
         """vm_thread_stack_dispose's page work (vm_glue.c:411-433)."""
         self._known_stacks(stacks)
+        objects = [stack.obj for stack in stacks]
+        if len(set(objects)) != len(objects):
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "stacks", objects, "each stack once")
         return self._done(KvaFreed(sum(kstack_pages.stack_destroy(self.vm, stack) for stack in stacks)))
 
     def stack_swapout(self, stacks: list[SwapStack]) -> Empty:

@@ -80,6 +80,38 @@ def test_a_file_without_a_name_or_machine_has_defaults(folder):
     assert workload.machine.stack_swap is True
 
 
+def test_build_options_arrive_one_by_one_or_as_a_table(folder):
+    table = "KSTACK_PAGES = 40, KSTACK_GUARD_PAGES = 0, KSTACK_MAX_PAGES = 64, NO_SWAPPING = true, INVARIANTS = false"
+    text = GOOD.replace("cpu.mips", f"kernel.options = {{ {table} }}\ncpu.mips", 1)
+    machine = load(folder, text).machine
+    assert (machine.kstack_pages, machine.kstack_guard_pages, machine.kstack_max_pages) == (40, 0, 64)
+    assert (machine.no_swapping, machine.invariants) == (True, False)
+    text = GOOD.replace(
+        "cpu.mips", "kernel.options.SWAP_DEBUG = true\nkernel.options.KSTACK_USAGE_PROF = false\ncpu.mips", 1
+    )
+    machine = load(folder, text).machine
+    assert (machine.swap_debug, machine.kstack_usage_prof, machine.kstack_pages) == (True, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("KSTACK_PAGES = 0", "machine.kernel.options.KSTACK_PAGES 0: expected a whole number from 1 to 256"),
+        ("KSTACK_GUARD_PAGES = -1", "KSTACK_GUARD_PAGES -1: expected a whole number from 0 to 256"),
+        ("KSTACK_MAX_PAGES = 257", "KSTACK_MAX_PAGES 257: expected a whole number from 1 to 256"),
+        ("KSTACK_PAGES = 33", "KSTACK_PAGES: KSTACK_PAGES is 33; expected at most KSTACK_MAX_PAGES, 32"),
+        ("KSTACK_MAX_PAGES = 3", "KSTACK_MAX_PAGES: KSTACK_PAGES is 4; expected at most KSTACK_MAX_PAGES, 3"),
+        ("NO_SWAPPING = 1", "NO_SWAPPING 1: expected true or false"),
+        ("INVARIANT = true", "unknown key; did you mean 'kernel.options.INVARIANTS'?"),
+    ],
+)
+def test_a_wrong_build_option_is_named_with_its_line(folder, option, says):
+    with pytest.raises(WorkloadError) as error:
+        load(folder, GOOD.replace("cpu.mips", f"kernel.options.{option}\ncpu.mips", 1))
+    assert str(error.value).startswith(f"{folder}/w.toml:5: ")
+    assert says in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [
