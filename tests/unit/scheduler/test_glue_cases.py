@@ -121,3 +121,13 @@ def test_random_states_answer_as_the_model(situation):
     given_state, when = situation
     wanted = then_of(play_naive(Swapping(given_state), when))
     assert play(Glue(given_state), when) == wanted
+
+
+def test_a_hold_count_below_zero_keeps_a_process_in():
+    thread = {"name": "t", "state": "INHIBITED", "inhibitors": ["SLEEPING"], "flags": ["CANSWAP", "INMEM"], "slptick": 0}
+    held = {"name": "p", "state": "NORMAL", "flags": ["INMEM"], "lock_count": -1, "threads": [thread]}
+    situation = {"clock": {"ticks": 100_000, "hz": 1000}, "processes": [held], "vmspaces": {"vm-p": {"resident": 1}}}
+    when = [{"call": "swapout_procs", "action": ["NORMAL"]}]
+    got = play(Glue(situation), when)
+    assert got == then_of(play_naive(Swapping(situation), when))
+    assert got["final"]["processes"]["p"]["lock_count"] == -1
