@@ -9,13 +9,14 @@ from clients.bench.figure import Figure, p50_s
 from clients.bench.processor import boot
 from clients.bench.stacks import boot_kstack
 from clients.system import System, SystemConfig
+from protos.physmem_pb2 import AccessCheck as PbAccessCheck
+from protos.physmem_pb2 import KernaccRequest
 from services.ports.kstack import ThreadStack
 from services.ports.physmem import KERNEL_SPACE, AccessCheck, MapOp, MapOpKind
 
-CALLS = 2000
+ROUNDS, CALLS = 25, 100
+"""Rounds of so many calls of each kind in turn; the best round's median counts."""
 WARM_UP = 200
-MESSAGE = bytes(48)
-"""About as long as a request of kernacc."""
 PAGES = 5
 """Size of a stack that the cache never holds."""
 KVA = 0xFFFFFE0000000000 + (1 << 30)
@@ -30,15 +31,16 @@ def calls() -> list[Figure]:
         boot_kstack(kernel)
         kernel.physmem.map_ops(KERNEL_SPACE, [MapOp(MapOpKind.INSERT, KVA, 1 << 20)], 0)
         check = [AccessCheck(KVA, 8192, 1)]
+        request = KernaccRequest(checks=[PbAccessCheck(addr=KVA, len=8192, rw=1)])
         assert kernel.physmem.kernacc(check).ok == [True]
 
         def stack() -> None:
             kernel.kstack.vm_thread_new([ThreadStack(1, PAGES)], 0)
             kernel.kstack.vm_thread_dispose([1])
 
-        echo_us, kernacc_us, stack_us = _medians([lambda: echo(MESSAGE), lambda: kernel.physmem.kernacc(check), stack])
+        echo_us, kernacc_us, stack_us = _medians([lambda: echo(request), lambda: kernel.physmem.kernacc(check), stack])
     return [
-        Figure("kernacc, one call", "us p50", kernacc_us, "bare gRPC echo", echo_us, at_most=1.5),
+        Figure("kernacc, one call", "us p50", kernacc_us, "bare gRPC echo of its request", echo_us, at_most=1.5),
         Figure(
             "vm_thread_new or _dispose through kstack and physmem",
             "us p50",
@@ -51,8 +53,8 @@ def calls() -> list[Figure]:
 
 
 def _medians(runs: list[Callable[[], object]]) -> list[float]:
-    """Median of each in microseconds, measured in turns so that all see the same machine."""
+    """Median of each in microseconds, measured in turns so that all see the same load of the machine."""
     for run in runs:
         p50_s(run, WARM_UP)
-    rounds = [[p50_s(run, CALLS // 4) * _US for run in runs] for _ in range(4)]
+    rounds = [[p50_s(run, CALLS) * _US for run in runs] for _ in range(ROUNDS)]
     return [min(column) for column in zip(*rounds, strict=True)]

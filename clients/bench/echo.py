@@ -1,4 +1,4 @@
-"""A bare gRPC echo: what one call costs with nothing behind it."""
+"""A bare gRPC echo of kernacc's request: what one call costs with nothing behind it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from pathlib import Path
 
 import grpc
 
+from protos.physmem_pb2 import KernaccRequest
+
 METHOD = "/vmglue.bench.Echo/Echo"
-SERVER = Path(__file__).with_name("echo_server.py")
-READY_S = 30.0
+READY_S = 60.0
 
 
 @contextlib.contextmanager
-def echo_call() -> Iterator[Callable[[bytes], bytes]]:
-    """A function that sends bytes to an echo process over a Unix socket, as the services are reached."""
+def echo_call() -> Iterator[Callable[[KernaccRequest], KernaccRequest]]:
+    """A function that sends a message to an echo process over a Unix socket, as the services are reached."""
     with tempfile.TemporaryDirectory(prefix="vmglue-bench-") as directory:
         address = f"unix:{Path(directory) / 'echo.sock'}"
-        command = [sys.executable, str(SERVER), address]
+        command = [sys.executable, "-m", "clients.bench.echo_server", address]
         process = subprocess.Popen(command, stdin=subprocess.PIPE)
         try:
             with grpc.insecure_channel(address) as channel:
                 grpc.channel_ready_future(channel).result(READY_S)
-                call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
+                call: grpc.UnaryUnaryMultiCallable[KernaccRequest, KernaccRequest] = channel.unary_unary(
+                    METHOD, KernaccRequest.SerializeToString, KernaccRequest.FromString
+                )
                 yield call
         finally:
             process.communicate()
