@@ -7,6 +7,7 @@ of a machine; so the command is packed here, from bytes to bytes.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import redis
 
@@ -23,7 +24,7 @@ class RedisScript:
             client: Whose server, timeouts and credentials are used.
             text: The script.
         """
-        self._connection = client.connection_pool.make_connection()
+        self._connection: Any = client.connection_pool.make_connection()  # its methods carry no types
         self._text = text.encode()
         self._sha = hashlib.sha1(self._text, usedforsecurity=False).hexdigest().encode()
 
