@@ -17,7 +17,7 @@ from services.runtime.config import is_private
 from services.runtime.context import Context
 from services.runtime.counters import AbsentBoard, CounterBoard, MemoryBoard
 from services.runtime.errors import ServiceFault, ServiceLost
-from services.runtime.process import pss_bytes
+from services.runtime.process import keep_freed_memory, pss_bytes
 
 SERVICES = ("pager", "physmem", "kstack", "scheduler")
 """The services, from the bottom up."""
@@ -96,6 +96,7 @@ def connect_kernel(addresses: Mapping[str, str], machine: str = "", redis_url: s
     from services.runtime.redis_board import RedisBoard  # gRPC and Redis are needed for this wiring alone
     from services.runtime.remote import Caller, connect, open_channel
 
+    keep_freed_memory()
     board = RedisBoard(redis_url, machine) if redis_url else AbsentBoard()
     ctx = Context("orchestrator")
     caller = Caller(ctx, machine)

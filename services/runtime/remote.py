@@ -26,6 +26,14 @@ MESSAGE_BYTES_MAX = 64 << 20
 DEADLINE_S = 120.0
 """Longest time that one call may take; booting 16 GiB takes 5 s, compiling on the first run ever a minute."""
 
+LARGE_MESSAGES: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 2 << 20),
+    ("grpc.http2.max_frame_size", 1 << 20),
+)
+"""Options of both ends: a batch of references is sent in one go, without asking for room or measuring the line."""
 KEEPALIVE_MS = 10_000
 """Interval at which a caller asks during a call whether a service on another host is still there."""
 
@@ -55,8 +63,7 @@ def open_channel(address: str, keepalive: bool = False) -> grpc.Channel:
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
     options: list[tuple[str, Any]] = [
-        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-        ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+        *LARGE_MESSAGES,
         ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": retry}]})),
         ("grpc.enable_retries", 1),
         ("grpc.initial_reconnect_backoff_ms", 50),

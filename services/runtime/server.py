@@ -25,8 +25,9 @@ from services.runtime.config import Exit, ServiceConfig, read_config
 from services.runtime.context import Context
 from services.runtime.counters import CounterBoard, MemoryBoard
 from services.runtime.node import NodeServicer, board_state
+from services.runtime.process import keep_freed_memory
 from services.runtime.redis_board import RedisBoard
-from services.runtime.remote import KEEPALIVE_MS, MESSAGE_BYTES_MAX, Caller, connect, open_channel
+from services.runtime.remote import KEEPALIVE_MS, LARGE_MESSAGES, Caller, connect, open_channel
 from services.runtime.rpc import grpc_of, messages_of, service_of
 from services.runtime.servicer import Node, PortServicer
 
@@ -91,6 +92,7 @@ def main(port: Callable[..., Any], build: Build, upstreams: Sequence[str] = ()) 
     """
     config = read_config(service_of(port), upstreams, sys.argv[1:])
     _set_up_logs(config)
+    keep_freed_memory()
     os.umask(0o077)  # the socket and the swap file are the user's alone
     log = structlog.get_logger(service=config.service)
     stopping = _stop_signals()
@@ -113,8 +115,7 @@ class _Server:
             ThreadPoolExecutor(WORKERS, thread_name_prefix="rpc"),
             options=[
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-                ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+                *LARGE_MESSAGES,
                 ("grpc.enable_channelz", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
             ],
