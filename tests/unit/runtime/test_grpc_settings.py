@@ -1,0 +1,36 @@
+"""Settings that make calls cheap: they are in force in a fresh process, and a user's own are left alone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from services.runtime.process import keep_freed_memory, pss_bytes
+
+SHOW = "import clients, os, sys; print('grpc' in sys.modules, os.environ.get('GRPC_EXPERIMENTS', ''))"
+
+
+def shown(**environment):
+    kept = {name: value for name, value in os.environ.items() if name != "GRPC_EXPERIMENTS"}
+    done = subprocess.run([sys.executable, "-c", SHOW], env=kept | environment, capture_output=True, check=True)
+    return done.stdout.decode().split()
+
+
+def test_grpc_is_told_to_poll_in_the_caller_before_it_is_imported():
+    imported, experiments = shown()
+    assert imported == "False"
+    assert "-event_engine_client" in experiments.split(",")
+
+
+def test_experiments_that_the_user_chose_stand():
+    assert shown(GRPC_EXPERIMENTS="tcp_rcv_lowat") == ["False", "tcp_rcv_lowat"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone has these parameters")
+def test_freed_memory_is_kept_for_the_next_large_message():
+    keep_freed_memory()
+    block = bytearray(b"x") * (8 << 20)
+    held = pss_bytes()
+    del block
+    assert pss_bytes() > held - (4 << 20)
