@@ -124,7 +124,8 @@ def test_random_states_answer_as_the_model(situation):
 
 
 def test_a_hold_count_below_zero_keeps_a_process_in():
-    thread = {"name": "t", "state": "INHIBITED", "inhibitors": ["SLEEPING"], "flags": ["CANSWAP", "INMEM"], "slptick": 0}
+    flags = ["CANSWAP", "INMEM"]
+    thread = {"name": "t", "state": "INHIBITED", "inhibitors": ["SLEEPING"], "flags": flags, "slptick": 0}
     held = {"name": "p", "state": "NORMAL", "flags": ["INMEM"], "lock_count": -1, "threads": [thread]}
     situation = {"clock": {"ticks": 100_000, "hz": 1000}, "processes": [held], "vmspaces": {"vm-p": {"resident": 1}}}
     when = [{"call": "swapout_procs", "action": ["NORMAL"]}]
