@@ -243,9 +243,15 @@ class PagerCore:
 
     def _restore(self, state: checkpoint.PagerState) -> None:
         self.close()
-        self._ios, self._vnodes, self._tunables = state.ios, state.vnodes, state.tunables
-        self._swap = SwapPager(self._ctx, state.tunables.meta_blocks_max, state.ios)
-        checkpoint.restore(state, self._swap, self._swap_file)
+        swap = SwapPager(self._ctx, state.tunables.meta_blocks_max, state.ios)
+        try:
+            checkpoint.restore(state, swap, self._swap_file)
+        except OSError as error:
+            swap.space.close()
+            self._ctx.booted = False  # what was there before is gone
+            expected = f"a host that can hold its swap ({error.strerror}: {error.filename or 'temporary file'})"
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "checkpoint", "swap contents", expected) from error
+        self._swap, self._ios, self._vnodes, self._tunables = swap, state.ios, state.vnodes, state.tunables
 
     def _swapon(self, pages: int, seed: int) -> None:
         try:

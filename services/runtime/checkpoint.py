@@ -139,13 +139,13 @@ class Checkpoint:
         """Go on from the checkpoint that was loaded.
 
         Raises:
-            Refused: None was.
+            Refused: None was, or the host lacks what the core needs.
         """
         staged, self._staged = self._staged, None
         if staged is None:
             raise _refused("checkpoint", "nothing", "a checkpoint that was loaded whole")
-        staged.ctx.restore(self._ctx)
         self._install(staged.core)
+        staged.ctx.restore(self._ctx)
         return Empty()
 
     def _decoded(self, image: bytes) -> ServiceState:
