@@ -206,7 +206,7 @@ def test_pieces_must_follow_one_another(machine_in_use):
     with pytest.raises(Refused):
         port.checkpoint_commit()
     with pytest.raises(Refused):
-        port.checkpoint_load(99, len(whole), whole[99:])
+        port.checkpoint_load(110, len(whole), whole[110:120])
     with pytest.raises(Refused):
         port.checkpoint_load(100, len(whole), whole[100:] + b"x")
     port.checkpoint_load(100, len(whole), whole[100:])
