@@ -138,7 +138,7 @@ def vm_map_unwire(vm: Machine, map_: VmMap, start: int, end: int) -> KernReturn:
     error = _check_unwire(map_, i, end)
     if error != KernReturn.SUCCESS:
         return error
-    i = vm_map_clip_start(vm, map_, i, start)
+    first = i = vm_map_clip_start(vm, map_, i, start)
     wakeup = False
     while i < len(map_.entries) and map_.entries[i].start < end:
         vm_map_clip_end(vm, map_, i, end)
@@ -147,6 +147,9 @@ def vm_map_unwire(vm: Machine, map_: VmMap, start: int, end: int) -> KernReturn:
         wakeup |= bool(entry.eflags & MAP_ENTRY_NEEDS_WAKEUP)
         if not entry.eflags & MAP_ENTRY_IN_TRANSITION:
             entry.eflags &= ~MAP_ENTRY_NEEDS_WAKEUP
+        i += 1
+    i = first  # only now: an entry must not be joined with one whose wiring has yet to come off
+    while i < len(map_.entries) and map_.entries[i].start < end:
         i = vm_map_simplify_entry(vm, map_, i) + 1
     if wakeup:
         vm.ctx.wakeup(map_.channel)

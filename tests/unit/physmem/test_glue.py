@@ -121,6 +121,15 @@ def test_wirings_nest_and_end_one_by_one():
     side.verify(space)
 
 
+def test_unequal_wirings_that_become_equal_on_the_way_all_come_off():
+    side = MapSide()
+    space = side.space(2)
+    for length in (1, 2):
+        assert side.core.vslock(space, BASE, length * PAGE, 0).error == 0
+    side.core.vsunlock(space, BASE, 2 * PAGE)
+    assert wired(side, space) == [(0, 1, 1)]
+
+
 def test_a_wiring_that_fails_at_its_end_is_undone_from_its_beginning():
     side = MapSide()
     space = side.space(4)
