@@ -174,7 +174,7 @@ def _replace(vm: Machine, obj: VmObject, pindex: int) -> int:
     m = vm_page_alloc(vm, None, 0, VM_ALLOC_NOOBJ)
     assert m is not None, "a script is not played on a machine without memory"
     fields = vm.pages.np
-    for name in ("flags", "aflags", "oflags", "act_count", "wire_count", "busy_lock", "valid", "dirty"):
+    for name in ("flags", "aflags", "oflags", "act_count", "wire_count", "hold_count", "busy_lock", "valid", "dirty"):
         getattr(fields, name)[m] = getattr(fields, name)[old]
     fields.wire_count[old] = 0
     vm.ram.copy(old, m)

@@ -189,6 +189,14 @@ def test_the_generation_of_a_page_counts_replacements_until_it_is_thrown_away():
     assert side.core.image_pages([]).mappings == [ImageMapping(mapping, 1) for mapping in (1, 2, 3, 4)]
 
 
+def test_a_page_that_somebody_holds_is_replaced_by_one_that_is_held_as_well():
+    side = MapSide()
+    side.core.place([], [PlacedFile("prog", 1, [PageState(0, PARTIAL, held=1)])], [])
+    script(side, FILL | REPLACE_FIRST)
+    assert side.core.vm_imgact_map_page("prog", 1, 0, 0, 0).generation == 1
+    assert pages_of(side) == [PageState(0, ALL, False, 0, 2, PageQueue.ACTIVE, False, 1)]
+
+
 def test_a_page_that_vanishes_under_the_pager_gives_no_mapping():
     side = MapSide()
     side.core.place([], [PlacedFile("prog", 4)], [])
