@@ -14,7 +14,8 @@ COPY services services
 COPY clients clients
 RUN /opt/venv/bin/pip wheel --no-cache-dir --quiet --no-deps --wheel-dir /wheels . \
     && /opt/venv/bin/pip install --no-cache-dir --quiet --no-deps /wheels/*.whl \
-    && /opt/venv/bin/pip uninstall --quiet --yes pip
+    && /opt/venv/bin/pip uninstall --quiet --yes pip \
+    && cp clients/probe.py /opt/venv/probe.py
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/venv /opt/venv

@@ -20,7 +20,6 @@ from clients.checkpoint_file import CheckpointError, CheckpointFile
 from clients.health import ServiceState, service_state
 from clients.machine import Failure, Machine, StateValue, WrongState
 from clients.orchestrator import sysctl_set, sysctls
-from clients.redis_url import without_credentials
 from clients.report import take_sample
 from clients.run import Progress
 from clients.upload import CHUNK_BYTES, UploadError, receive, receive_pieces
@@ -30,6 +29,7 @@ from protos.machine_pb2_grpc import MachineServiceServicer
 from services.ports.common import Answers
 from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
 from services.runtime.process import package_version
+from services.runtime.redis_url import without_credentials
 from services.runtime.servicer import AnswerCache
 from services.runtime.status import Abort, internal, loss, refusal
 

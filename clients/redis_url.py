@@ -1,8 +1,9 @@
-"""The Redis that a user names: is it there, and how is it shown."""
+"""The Redis that a user names: is it there."""
 
 from __future__ import annotations
 
 from clients.exits import BadInput
+from services.runtime.redis_url import with_password, without_credentials
 
 _TIMEOUT_S = 3.0
 
@@ -19,14 +20,9 @@ def check_redis(url: str) -> None:
     import redis  # only who names a server pays for it
 
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=_TIMEOUT_S, socket_timeout=_TIMEOUT_S) as client:
+        whole = with_password(url)
+        with redis.Redis.from_url(whole, socket_connect_timeout=_TIMEOUT_S, socket_timeout=_TIMEOUT_S) as client:
             client.ping()
     except (redis.RedisError, OSError, ValueError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"--redis {without_credentials(url)}: {what}; expected a running server") from None
-
-
-def without_credentials(url: str) -> str:
-    """A Redis URL without user and password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"

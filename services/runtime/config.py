@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from urllib.parse import urlsplit
+
+from services.runtime.redis_url import with_password, without_credentials
 
 
 class Exit(IntEnum):
@@ -40,7 +41,7 @@ class ServiceConfig:
     upstream: dict[str, str]
     """gRPC targets of the services below, by name."""
     redis: str
-    """URL of Redis; empty: counters are not shared."""
+    """URL of Redis, whose password may stand in a file (redis_url.py); empty: counters are not shared."""
     swap_file: str
     """pager: path of the swap file; empty: an unnamed temporary file."""
     allow_inject: bool
@@ -53,15 +54,15 @@ class ServiceConfig:
     """debug, info, warning or error."""
     log_format: str
     """console or json."""
+    health_socket: str
+    """Path of a Unix socket that tells the overall health to a cheap probe; empty: none."""
     drain_s: float
     """Longest time that calls in flight get to finish, in seconds."""
 
     def redacted(self) -> dict[str, object]:
         """The settings without credentials, for the log."""
         shown = {name: getattr(self, name) for name in self.__slots__}
-        parts = urlsplit(self.redis)
-        if parts.password or parts.username:
-            shown["redis"] = parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+        shown["redis"] = without_credentials(self.redis)
         return shown
 
 
@@ -89,6 +90,10 @@ def read_config(service: str, upstreams: Sequence[str], argv: Sequence[str]) -> 
             f"--listen {options.listen}: anybody could call; expected unix:PATH, a loopback address, or "
             "--insecure-bind for a private network"
         )
+    try:
+        with_password(options.redis)
+    except OSError as error:
+        parser.error(f"--redis {options.redis}: {error}; expected password_file=PATH with a file that can be read")
     return ServiceConfig(
         service=service,
         listen=options.listen,
@@ -101,6 +106,7 @@ def read_config(service: str, upstreams: Sequence[str], argv: Sequence[str]) -> 
         parent=os.getppid() if options.die_with_parent == 0 else options.die_with_parent or 0,
         log_level=options.log_level,
         log_format=options.log_format,
+        health_socket=options.health_socket,
         drain_s=options.drain_s,
     )
 
@@ -146,6 +152,7 @@ def _parser(service: str) -> argparse.ArgumentParser:
     )
     add("--log-level", choices=("debug", "info", "warning", "error"), default=_env("log_level", "info"))
     add("--log-format", choices=("console", "json"), default=_env("log_format", "console"))
+    add("--health-socket", default=_env("health_socket"), metavar="PATH", help="Unix socket for a cheap health probe")
     add("--drain-s", type=float, default=float(_env("drain_s", "5")), help="time for calls in flight at the end")
     return parser
 

@@ -19,6 +19,7 @@ from redis.retry import Retry
 from services.runtime.context import Context
 from services.runtime.events import RECORD, EventLog
 from services.runtime.redis_script import RedisScript
+from services.runtime.redis_url import with_password
 
 MAXIMA = frozenset({"debug.max_kstack_used"})
 """Counters that are shared maxima: a publication raises them and never lowers them."""
@@ -66,9 +67,13 @@ return 'published'
 
 
 def open_redis(url: str) -> redis.Redis:
-    """A client that never waits long and never reconnects behind its user's back."""
+    """A client that never waits long and never reconnects behind its user's back.
+
+    Raises:
+        OSError: The URL names a file with the password, which cannot be read.
+    """
     return redis.Redis.from_url(
-        url,
+        with_password(url),
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),

@@ -24,6 +24,7 @@ from protos import common_pb2, common_pb2_grpc
 from services.runtime.config import Exit, ServiceConfig, read_config
 from services.runtime.context import Context
 from services.runtime.counters import CounterBoard, MemoryBoard
+from services.runtime.health_socket import health_socket
 from services.runtime.node import NodeServicer, board_state
 from services.runtime.process import keep_freed_memory
 from services.runtime.redis_board import RedisBoard
@@ -111,6 +112,8 @@ class _Server:
         self._port, self._config, self._log = port, config, log
         self._health = health.HealthServicer()
         self._names = ("", _full_name(port), f"{config.service}.redis")
+        for name in self._names:
+            self._health.set(name, NOT_SERVING)
         self._server = grpc.server(
             ThreadPoolExecutor(WORKERS, thread_name_prefix="rpc"),
             options=[
@@ -134,6 +137,7 @@ class _Server:
             ctx = Context(config.service, inject_permitted=config.allow_inject)
             board: CounterBoard = RedisBoard(config.redis, config.machine, boot_id) if config.redis else MemoryBoard()
             stack.callback(board.close)
+            self._tell_health(stack)
             process = Process(config, ctx, board)
             for name, address in config.upstream.items():
                 process.channels[name] = stack.enter_context(open_channel(address, config.insecure_bind))
@@ -162,6 +166,18 @@ class _Server:
             raise StartFailed(Exit.CANNOT_LISTEN, f"cannot listen on {listen}")
         self._log.info("bound", port=bound, **self._config.redacted())
 
+    def _tell_health(self, stack: contextlib.ExitStack) -> None:
+        """Open the socket for health probes, where one is asked for.
+
+        Raises:
+            StartFailed: It cannot be made.
+        """
+        path = self._config.health_socket
+        try:
+            stack.enter_context(health_socket(path, self._health))
+        except OSError as error:
+            raise StartFailed(Exit.CANNOT_LISTEN, f"--health-socket {path}: {error}") from None
+
     def _build(self, build: Build, process: Process) -> Any:
         """Build the core.
 
@@ -174,7 +190,7 @@ class _Server:
             raise StartFailed(Exit.CANNOT_START, f"cannot build the core: {error}") from error
 
     def _register(self, core: Any, node: Node) -> None:
-        """Register everything that this process serves; nothing is healthy yet."""
+        """Register everything that this process serves."""
         server, service = self._server, f"{self._config.service.capitalize()}Service"
         getattr(grpc_of(self._port), f"add_{service}Servicer_to_server")(PortServicer(self._port, core, node), server)
         common_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(node), server)
@@ -187,8 +203,6 @@ class _Server:
             reflection.SERVICE_NAME,
         ]
         reflection.enable_server_reflection(names, server)
-        for name in self._names:
-            self._health.set(name, NOT_SERVING)
 
     def _upstreams_ready(self, process: Process, stopping: threading.Event) -> bool:
         """Wait until the services below serve; False if this one is told to stop.

@@ -57,7 +57,7 @@ def test_the_environment_fills_in(monkeypatch, capsys):
     config = read_config("scheduler", ("physmem", "kstack"), [])
     assert (config.listen, config.allow_inject, config.drain_s) == ("127.0.0.1:7", True, 2.5)
     assert config.upstream == {"physmem": "a:1", "kstack": "b:2"}
-    assert config.redacted()["redis"] == "redis://***@redis:6379/0"
+    assert config.redacted()["redis"] == "redis://redis:6379/0"
     assert "secret" not in str(config.redacted())
     monkeypatch.setenv("VMGLUE_ALLOW_INJECT", "yes")
     assert refused(capsys, "pager", (), UNIX) == "VMGLUE_ALLOW_INJECT=yes: expected 0 or 1"
