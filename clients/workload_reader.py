@@ -1,0 +1,314 @@
+"""Workload files read and checked key by key: a mistake is one line with file, line, key and what would be right.
+
+docs/workloads.md describes the file.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from clients.units import parse_duration, parse_size
+from clients.workload_model import (
+    ARCHITECTURES,
+    KERNELS,
+    KSTACK_PAGES_LIMIT,
+    MIB,
+    PAGE,
+    TRACE_SUFFIX,
+    TRACES,
+    Machine,
+    Program,
+    Workload,
+    WorkloadError,
+)
+from hardware_sim.arch import arch
+
+SYSCTL = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
+"""What a sysctl's name looks like."""
+_HEADER = re.compile(r"\s*\[(\[?)\s*([^\]]+?)\s*\]")
+_KEY = re.compile(r"\s*((?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*'))*)\s*=")
+
+Parser = Callable[[Any], Any]
+"""Turns a value of the file into what the machine is described with; a ValueError says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """One key of a table: the field that it fills and how its value is read."""
+
+    attribute: str
+    parse: Parser
+
+
+def _integer(low: int, high: int) -> Parser:
+    def parse(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _number(low: float, high: float) -> Parser:
+    def parse(value: Any) -> float:
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise ValueError(f"expected a number from {low} to {high}")
+        return float(value)
+
+    return parse
+
+
+def _boolean(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError("expected true or false")
+    return value
+
+
+def _choice(names: tuple[str, ...]) -> Parser:
+    def parse(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"expected one of {', '.join(names)}{near(str(value), names)}")
+        return str(value)
+
+    return parse
+
+
+def _label(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.+-]{1,19}", value):
+        raise ValueError("expected a name of 1 to 19 letters, digits and . _ + - (MAXCOMLEN)")
+    return value
+
+
+def _size(low: int, high: int) -> Parser:
+    def parse(value: Any) -> int:
+        size = parse_size(value)
+        if not low <= size <= high or size % PAGE:
+            raise ValueError(f"expected whole pages from {low // MIB} MiB to {high // MIB} MiB")
+        return size
+
+    return parse
+
+
+def _duration(value: Any) -> int:
+    duration = parse_duration(value)
+    if duration > 366 * 24 * 3_600_000_000:
+        raise ValueError("expected at most a year")
+    return duration
+
+
+_WORKLOAD_KEYS = ("name", "machine", "programs")
+RAM = _size(MIB, 1 << 37)
+"""Reads `machine.ram`."""
+SWAP = _size(0, 1 << 40)
+"""Reads `machine.swap`."""
+SEED = _integer(0, (1 << 64) - 1)
+"""Reads `machine.seed`."""
+SYSCTL_VALUE = _integer(-(1 << 63), (1 << 63) - 1)
+"""Reads the value of a sysctl."""
+_MACHINE_KEYS = {
+    "kernel.version": _Key("kernel_version", _choice(KERNELS)),
+    "kernel.stack_swap": _Key("stack_swap", _boolean),
+    "kernel.options.KSTACK_PAGES": _Key("kstack_pages", _integer(1, KSTACK_PAGES_LIMIT)),
+    "kernel.options.KSTACK_GUARD_PAGES": _Key("kstack_guard_pages", _integer(0, KSTACK_PAGES_LIMIT)),
+    "kernel.options.KSTACK_MAX_PAGES": _Key("kstack_max_pages", _integer(1, KSTACK_PAGES_LIMIT)),
+    "kernel.options.KSTACK_USAGE_PROF": _Key("kstack_usage_prof", _boolean),
+    "kernel.options.NO_SWAPPING": _Key("no_swapping", _boolean),
+    "kernel.options.SWAP_DEBUG": _Key("swap_debug", _boolean),
+    "kernel.options.INVARIANTS": _Key("invariants", _boolean),
+    "arch": _Key("arch", _choice(ARCHITECTURES)),
+    "cpu.mips": _Key("mips", _integer(1, 100_000)),
+    "ram": _Key("ram", RAM),
+    "swap": _Key("swap", SWAP),
+    "hz": _Key("hz", _integer(10, 10_000)),
+    "seed": _Key("seed", SEED),
+}
+_PROGRAM_KEYS = {
+    "name": _Key("name", _label),
+    "count": _Key("count", _integer(1, 10_000)),
+    "start": _Key("start_us", _duration),
+    "start_every": _Key("start_every_us", _duration),
+    "nice": _Key("nice", _integer(-20, 20)),
+    "repeat": _Key("repeat", _integer(1, 1_000_000)),
+    "sleep_scale": _Key("sleep_scale", _number(0.01, 1000)),
+}
+
+
+def read_workload(path: Path, text: str) -> Workload:
+    """Read and check a workload's text.
+
+    Args:
+        path: File that it comes from: its folder holds the traces, complaints name it.
+        text: TOML.
+
+    Raises:
+        WorkloadError: A key or value in it is wrong.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise WorkloadError(_syntax_error(path, str(err))) from None
+    return _Reader(path, _key_lines(text)).workload(raw)
+
+
+class _Reader:
+    """Turns one parsed file into a workload; every complaint carries the file and line."""
+
+    def __init__(self, path: Path, lines: dict[str, int]) -> None:
+        self._path = path
+        self._lines = lines
+
+    def workload(self, raw: dict[str, Any]) -> Workload:
+        self._known("", raw, _WORKLOAD_KEYS)
+        machine = self._table("machine", raw.get("machine", {}))
+        sysctls = self._sysctls(self._table("machine.sysctls", machine.pop("sysctls", {})))
+        described = Machine(sysctls=sysctls, **self._fields("machine", _flat(machine), _MACHINE_KEYS))
+        self._stack_sizes(described)
+        programs = raw.get("programs", [])
+        if not isinstance(programs, list) or not programs:
+            raise self._error("programs", "expected at least one [[programs]] table")
+        return Workload(
+            name=self._value("name", raw.get("name", self._path.stem), _label),
+            machine=described,
+            programs=tuple(self._program(f"programs[{i}]", p) for i, p in enumerate(programs)),
+            source=str(self._path),
+            sysctl_lines={name: self._line(f"machine.sysctls.{name}") for name in sysctls},
+        )
+
+    def _stack_sizes(self, machine: Machine) -> None:
+        """vm_thread_swapin's array of KSTACK_MAX_PAGES pages must hold a stack of KSTACK_PAGES (vm_glue.c:573)."""
+        pages = machine.kstack_pages or arch(machine.arch).kstack_pages
+        if pages > machine.kstack_max_pages:
+            named = "KSTACK_PAGES" if machine.kstack_pages else "KSTACK_MAX_PAGES"
+            what = f"KSTACK_PAGES is {pages}; expected at most KSTACK_MAX_PAGES, {machine.kstack_max_pages}"
+            raise self._error(f"machine.kernel.options.{named}", what)
+
+    def _program(self, where: str, raw: Any) -> Program:
+        table = self._table(where, raw)
+        self._known(where, table, (*_PROGRAM_KEYS, "trace"))
+        if "trace" not in table:
+            raise self._error(where, "the key 'trace' is missing")
+        trace = self._value(f"{where}.trace", table.pop("trace"), self._trace)
+        fields = self._fields(where, table, _PROGRAM_KEYS)
+        return Program(**{"trace": trace, "name": _default_name(trace), **fields})
+
+    def _trace(self, value: Any) -> Path:
+        """A trace beside the workload or below its folder, else a shipped one."""
+        if not isinstance(value, str) or not value:
+            raise ValueError("expected the name of a trace file")
+        folder = self._path.parent.resolve()
+        beside = (folder / value).resolve()
+        if not beside.is_relative_to(folder):
+            raise ValueError("expected a trace in the workload's folder, or a shipped one by its name")
+        if beside.is_file():
+            return beside
+        shipped = {p.stem: p for p in sorted(TRACES.glob("*" + TRACE_SUFFIX))}
+        name = value.removesuffix(TRACE_SUFFIX)
+        if name not in shipped:
+            raise ValueError(f"no such file here, and no shipped trace has that name ({', '.join(shipped)})")
+        return shipped[name]
+
+    def _sysctls(self, raw: dict[str, Any]) -> dict[str, int]:
+        values = {}
+        for name, value in _flat(raw).items():
+            where = f"machine.sysctls.{name}"
+            if not SYSCTL.fullmatch(name):
+                raise self._error(where, "expected a sysctl such as vm.swap_idle_enabled")
+            values[name] = self._value(where, int(value) if type(value) is bool else value, SYSCTL_VALUE)
+        return values
+
+    def _fields(self, where: str, table: dict[str, Any], keys: dict[str, _Key]) -> dict[str, Any]:
+        self._known(where, table, keys)
+        return {keys[k].attribute: self._value(f"{where}.{k}", v, keys[k].parse) for k, v in table.items()}
+
+    def _known(self, where: str, table: Iterable[str], names: Iterable[str]) -> None:
+        names = tuple(names)
+        for key in table:
+            if key not in names:
+                full = f"{where}.{key}" if where else key
+                hint = near(key, names) or f"; expected one of {', '.join(names)}"
+                raise self._error(full, f"unknown key{hint}")
+
+    def _table(self, where: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self._error(where, f"expected a table, not {value!r}")
+        return dict(value)
+
+    def _value(self, where: str, value: Any, parse: Parser) -> Any:
+        return checked(f"{self._path}:{self._line(where)}: {where}", value, parse)
+
+    def _error(self, where: str, what: str) -> WorkloadError:
+        return WorkloadError(f"{self._path}:{self._line(where)}: {where}: {what}")
+
+    def _line(self, where: str) -> int:
+        """Line of a key, else of the nearest table around it."""
+        while where and where not in self._lines:
+            where = where.rpartition(".")[0]
+        return self._lines.get(where, 1)
+
+
+def checked(where: str, value: Any, parse: Parser) -> Any:
+    """A value as its parser reads it.
+
+    Raises:
+        WorkloadError: It is wrong; the text begins with `where`.
+    """
+    try:
+        return parse(value)
+    except ValueError as err:
+        raise WorkloadError(f"{where} {value!r}: {err}") from None
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A table whose keys are the dotted paths to its values."""
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            out.update(_flat(value, f"{prefix}{key}."))
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def _key_lines(text: str) -> dict[str, int]:
+    """The line on which every key and table of a TOML text stands, by dotted path."""
+    lines: dict[str, int] = {}
+    arrays: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            table = _path(header[2])
+            if header[1]:
+                arrays[table] = arrays.get(table, -1) + 1
+                lines.setdefault(table, number)
+                table = f"{table}[{arrays[table]}]"
+            lines[table] = number
+        elif key := _KEY.match(line):
+            lines[f"{table}.{_path(key[1])}" if table else _path(key[1])] = number
+    return lines
+
+
+def _path(key: str) -> str:
+    return re.sub(r"\s*\.\s*", ".", key).replace('"', "").replace("'", "")
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """A question after the most similar of some names; empty if none is similar."""
+    found = get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _default_name(trace: Path) -> str:
+    return trace.stem[:19]
+
+
+def _syntax_error(path: Path, text: str) -> str:
+    found = re.search(r" \(at line (\d+), column (\d+)\)$", text)
+    if found is None:
+        return f"{path}: not valid TOML: {text}"
+    return f"{path}:{found[1]}: not valid TOML: {text[: found.start()]} in column {found[2]}"
