@@ -63,7 +63,7 @@ class Swapping(Population):
 
     def faultin(self, proc: str, on_sleep: list[list[Json]]) -> Json:
         """faultin of a process."""
-        call = self.kernel.scheduler.faultin(self.ids["proc"][proc], self._on_sleep(on_sleep), len(on_sleep) + 1)
+        call = self.kernel.scheduler.faultin([self.ids["proc"][proc]], self._on_sleep(on_sleep), len(on_sleep) + 1)
         return {"swapped_in": bool(call.swapped_in), **self._swapin(call)}
 
     def _on_sleep(self, on_sleep: list[list[Json]]) -> list[ChangesAt]:

@@ -24,9 +24,9 @@ from services.ports.common import (
     Violations,
 )
 from services.ports.kstack import (
+    DestroyedStacks,
     DisposedStacks,
     KstackBoot,
-    LowmemResult,
     NewStacks,
     StackSample,
     StackState,
@@ -105,11 +105,20 @@ class KstackCore:
         self._publish()
         return DisposedStacks(answers, kva_bytes, self._state.kstacks, len(self._state.cache))
 
-    def vm_thread_stack_lowmem(self) -> LowmemResult:
+    def vm_thread_stack_dispose(self, stacks: list[int]) -> DestroyedStacks:
+        """vm_thread_stack_dispose (vm_glue.c:411-433) for each stack, by its label: destroyed, not cached."""
+        found = [self._stack(label, "stacks") for label in stacks]
+        for stack in found:
+            if not (stack.tid and stack.complete) or stacks.count(stack.label) > 1:
+                expected = "each stack once, of a thread whose vm_thread_new has returned"
+                raise Refused(Reason.FIELD_OUT_OF_RANGE, "stacks", stack.label, expected)
+        for stack in found:
+            del self._state.threads[stack.tid]
+        return self._destroyed(stacks, self._cache.vm_thread_stack_dispose(found))
+
+    def vm_thread_stack_lowmem(self) -> DestroyedStacks:
         """vm_thread_stack_lowmem (vm_glue.c:463-480): destroy every cached stack."""
-        freed, kva_bytes = self._cache.vm_thread_stack_lowmem()
-        self._publish()
-        return LowmemResult(freed, kva_bytes, self._state.kstacks, len(self._state.cache))
+        return self._destroyed(*self._cache.vm_thread_stack_lowmem())
 
     def vm_thread_swapout(self, threads: list[ThreadPcb]) -> Empty:
         """vm_thread_swapout (vm_glue.c:542-564) for each thread."""
@@ -144,9 +153,7 @@ class KstackCore:
     def lose_page(self, stack: int, page: int) -> Empty:
         """A fault: a page leaves the stack's object (refused unless injection is allowed)."""
         self._injection_allowed("stack", stack)
-        found = self._state.stacks.get(stack)
-        if found is None:
-            raise Refused(Reason.UNKNOWN_ID, "stack", stack, "the label of a stack that lives")
+        found = self._stack(stack, "stack")
         if page >= found.pages:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "page", page, f"0 to {found.pages - 1}")
         return self._physmem.lose_page(found.obj, page)
@@ -286,6 +293,22 @@ class KstackCore:
     def _injection_allowed(self, field: str, value: int) -> None:
         if not self._ctx.env.allow_inject:
             raise Refused(Reason.INJECTION_REFUSED, field, value, "a system that was started with injection allowed")
+
+    def _stack(self, label: int, field: str) -> Stack:
+        """A stack that lives.
+
+        Raises:
+            Refused: There is none of this label.
+        """
+        found = self._state.stacks.get(label)
+        if found is None:
+            raise Refused(Reason.UNKNOWN_ID, field, label, "the label of a stack that lives")
+        return found
+
+    def _destroyed(self, labels: list[int], kva_bytes: int) -> DestroyedStacks:
+        """The answer to what destroyed stacks."""
+        self._publish()
+        return DestroyedStacks(labels, kva_bytes, self._state.kstacks, len(self._state.cache))
 
     def _stacks_of(self, tids: list[int]) -> list[Stack]:
         """The complete stacks of threads, each of which occurs once.

@@ -70,7 +70,17 @@ class KstackCache:
                 self._uncount(stack)
         if entries:
             self._physmem.kmem_write(entries)
-        return answers, self._vm_thread_stack_dispose(destroyed)
+        return answers, self._destroy(destroyed)
+
+    def vm_thread_stack_dispose(self, stacks: list[Stack]) -> int:
+        """vm_thread_stack_dispose (vm_glue.c:411-433) for each stack; returns the bytes of address space given back.
+
+        Raises:
+            KernelPanic: A page of a stack is missing.
+        """
+        for stack in stacks:
+            self._uncount(stack)
+        return self._destroy(stacks)
 
     def vm_thread_stack_lowmem(self) -> tuple[list[int], int]:
         """vm_thread_stack_lowmem (vm_glue.c:463-480): detach the whole list, then destroy every entry.
@@ -83,9 +93,7 @@ class KstackCache:
         if not stacks:
             return [], 0
         self._ctx.count("vmglue.kstack.lowmem_drains")
-        for stack in stacks:
-            self._uncount(stack)
-        kva_bytes = self._vm_thread_stack_dispose(stacks)
+        kva_bytes = self.vm_thread_stack_dispose(stacks)
         self._ctx.event(Kind.KSTACK_LOWMEM, len(stacks), self._state.kstacks)
         return [stack.label for stack in stacks], kva_bytes
 
@@ -193,8 +201,8 @@ class KstackCache:
         state.freed.append(stack)
         self._ctx.event(Kind.KSTACK_DESTROYED, stack.label, stack.pages, state.kstacks)
 
-    def _vm_thread_stack_dispose(self, stacks: list[Stack]) -> int:
-        """The page work of vm_thread_stack_dispose (vm_glue.c:411-433); returns the address space given back."""
+    def _destroy(self, stacks: list[Stack]) -> int:
+        """The page work of vm_thread_stack_dispose (vm_glue.c:418-432); returns the address space given back."""
         if not stacks:
             return 0
         return self._physmem.stack_destroy([stack.stack_pages() for stack in stacks]).kva_bytes

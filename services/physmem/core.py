@@ -10,17 +10,24 @@ from hardware_sim.arch import arch as arch_named
 from services.physmem import checkpoint, glue, inspect, kstack_pages, situation, vm_pageout
 from services.physmem.access import access
 from services.physmem.checks import check_maps, digest_maps
-from services.physmem.imgact import HEADER_BYTES, vm_imgact_map_page, vm_imgact_unmap_page, vnode_object
+from services.physmem.imgact import (
+    HEADER_BYTES,
+    held_pages,
+    hold_pages,
+    vm_imgact_map_page,
+    vm_imgact_unmap_page,
+    vnode_object,
+)
 from services.physmem.kmem import kmem_check, kmem_read, kmem_write
 from services.physmem.machine import KSTACK_MAX_PAGES, Machine, VmSpace
 from services.physmem.map_ops import map_ops, validate
-from services.physmem.ops import AccessOp, ImgactOp, MapChangeOp, StackCreateOp, StackSwapinOp, WireOp
+from services.physmem.ops import AccessOp, HoldPagesOp, ImgactOp, MapChangeOp, StackCreateOp, StackSwapinOp, WireOp
 from services.physmem.page_checks import check_pages, digest_pages
 from services.physmem.pmap import vpn_of
 from services.physmem.state import publish, vm_pager_flush
 from services.physmem.sysctls import sysctl_get, sysctl_set
 from services.physmem.vm_map import VmMap, vm_map_trylock, vm_map_unlock
-from services.physmem.vm_page import vm_wait
+from services.physmem.vm_page import vm_page_unhold, vm_wait
 from services.physmem.vm_pager import reads_finish, vm_page_lose
 from services.physmem.vmem import Arena
 from services.physmem.vmspace import vmspace_alloc, vmspace_fork, vmspace_free, vmspace_resident_count
@@ -44,6 +51,7 @@ from services.ports.physmem import (
     Accessed,
     Errno,
     Evicted,
+    HeldPages,
     IcacheSync,
     ImagePages,
     KmemData,
@@ -211,6 +219,30 @@ class PhysmemCore:
     def vsunlock(self, vmspace: int, addr: int, len: int) -> Empty:
         """vsunlock (vm_glue.c:215-223)."""
         glue.vsunlock(self.vm, self.vm.space(vmspace).map, addr, len)
+        return self._done(Empty())
+
+    def vm_imgact_hold_page(self, file: str, file_pages: int, offsets: list[int], op: int) -> HeldPages:
+        """vm_imgact_hold_page (vm_glue.c:230-262): pin the pages at byte offsets of a file, read if need be."""
+        vm = self.vm
+        if op:
+            hold = vm.resume(op, HoldPagesOp)
+        else:
+            obj = vnode_object(vm, file, file_pages).id
+            hold = HoldPagesOp(obj, [ImgactOp(obj, offset >> vm.arch.page_shift) for offset in offsets])
+        sleep = hold_pages(vm, hold)
+        answer = held_pages(vm, hold)
+        if sleep is not None:
+            answer.status, answer.suspension = Status.SUSPENDED, vm.suspend(hold, sleep, op)
+        return self._done(answer)
+
+    def vm_page_unhold(self, pages: list[int]) -> Empty:
+        """vm_page_unhold (vm_glue.c:291-293): give back what vm_imgact_hold_page pinned."""
+        vm = self.vm
+        for m in pages:
+            if not 0 <= m < vm.pages.count:
+                raise Refused(Reason.UNKNOWN_ID, "pages", m, f"a page, 0 to {vm.pages.count - 1}")
+        for m in pages:
+            vm_page_unhold(vm, m)
         return self._done(Empty())
 
     def vm_imgact_map_page(self, file: str, file_pages: int, offset: int, pins: int, op: int) -> SfBuf:

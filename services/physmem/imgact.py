@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.physmem.machine import Machine, SfBufMapping
-from services.physmem.ops import ImgactOp
+from services.physmem.ops import HoldPagesOp, ImgactOp
 from services.physmem.page_busy import vm_page_xunbusy
 from services.physmem.pmap import pmap_qenter, pmap_qremove
 from services.physmem.state import ObjectType, VmObject
@@ -21,7 +21,7 @@ from services.physmem.vm_page import (
 from services.physmem.vm_pager import get_pages_scripted, read_start, read_wait
 from services.ports.common import Suspension
 from services.ports.pager import VmPager
-from services.ports.physmem import PageRequest
+from services.ports.physmem import HeldPage, HeldPages, PageRequest
 from services.runtime.events import Kind
 
 HEADER_BYTES = 64
@@ -68,6 +68,26 @@ def vm_imgact_hold_page(vm: Machine, op: ImgactOp) -> int | Suspension | None:
     vm_page_hold(vm, op.frame)
     vm_page_activate(vm, op.frame)
     return op.frame
+
+
+def hold_pages(vm: Machine, op: HoldPagesOp) -> Suspension | None:
+    """vm_imgact_hold_page of each page that is still wanted; the sleep, or None: all were answered."""
+    while len(op.held) < len(op.pages):
+        m = vm_imgact_hold_page(vm, op.pages[len(op.held)])
+        if isinstance(m, Suspension):
+            return m
+        op.held.append(m)
+    return None
+
+
+def held_pages(vm: Machine, op: HoldPagesOp) -> HeldPages:
+    """The answers so far."""
+    replaced = vm.objects[op.object].replaced
+    pages = [
+        HeldPage(pindex=page.pindex) if m is None else HeldPage(m, page.pindex, replaced.get(page.pindex, 0))
+        for page, m in zip(op.pages, op.held, strict=False)
+    ]
+    return HeldPages(pages=pages, page_requests=[request for page in op.pages for request in page.page_requests])
 
 
 def _get_page(vm: Machine, obj: VmObject, op: ImgactOp) -> VmPager | Suspension:

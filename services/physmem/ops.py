@@ -176,5 +176,20 @@ class ImgactOp:
     page_requests: list[PageRequest] = field(default_factory=list)
 
 
-Operation = AccessOp | WireOp | MapChangeOp | StackCreateOp | StackSwapinOp | ImgactOp
+@dataclass(slots=True)
+class HoldPagesOp:
+    """vm_imgact_hold_page of several pages, one after the other.
+
+    Attributes:
+        object: The file's object.
+        pages: One operation for each page.
+        held: Pages that were held so far; None where there is none.
+    """
+
+    object: int
+    pages: list[ImgactOp]
+    held: list[int | None] = field(default_factory=list)
+
+
+Operation = AccessOp | WireOp | MapChangeOp | StackCreateOp | StackSwapinOp | ImgactOp | HoldPagesOp
 """Whatever sleeps under an operation id."""

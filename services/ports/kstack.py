@@ -122,8 +122,8 @@ class DisposedStacks:
 
 
 @dataclass(slots=True)
-class LowmemResult:
-    """What the low-memory handler destroyed."""
+class DestroyedStacks:
+    """Stacks that are no more."""
 
     freed: list[U64] = field(default_factory=list)
     """Labels in the order of destruction."""
@@ -238,7 +238,14 @@ class KstackPort(Protocol):
         """vm_thread_dispose (vm_glue.c:438-461) for each thread."""
         ...
 
-    def vm_thread_stack_lowmem(self) -> LowmemResult:
+    def vm_thread_stack_dispose(self, stacks: list[U64]) -> DestroyedStacks:
+        """vm_thread_stack_dispose (vm_glue.c:411-433) for each stack, by its label: destroyed, whatever the cache says.
+
+        The thread that has it loses it, as vm_thread_dispose takes it away first. A cached stack is refused.
+        """
+        ...
+
+    def vm_thread_stack_lowmem(self) -> DestroyedStacks:
         """vm_thread_stack_lowmem (vm_glue.c:463-480): destroy every cached stack."""
         ...
 

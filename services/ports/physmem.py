@@ -230,6 +230,32 @@ class PageRequest:
 
 
 @dataclass(slots=True)
+class HeldPage:
+    """What vm_imgact_hold_page returned for one page."""
+
+    page: I64 = -1
+    """Physical page; -1: NULL, there is no such page."""
+    pindex: U64 = 0
+    """Its index in the object."""
+    generation: U32 = 0
+    """How often the pager replaced the page at this index since it is resident."""
+
+
+@dataclass(slots=True)
+class HeldPages:
+    """What vm_imgact_hold_page returned, in order; a page that is read ends the batch until it is there."""
+
+    status: Status = Status.DONE
+    """SUSPENDED: the page behind the last answer is being read."""
+    suspension: Suspension | None = None
+    """The sleep."""
+    pages: list[HeldPage] = field(default_factory=list)
+    """One for each offset from the start of the request."""
+    page_requests: list[PageRequest] = field(default_factory=list)
+    """Pager calls so far, in order."""
+
+
+@dataclass(slots=True)
 class SfBuf:
     """A processor-private mapping of an image page."""
 
@@ -668,6 +694,14 @@ class PhysmemPort(Protocol):
 
     def vsunlock(self, vmspace: U64, addr: U64, len: U64) -> Empty:
         """vsunlock (vm_glue.c:215-223)."""
+        ...
+
+    def vm_imgact_hold_page(self, file: str, file_pages: U64, offsets: list[U64], op: U64) -> HeldPages:
+        """vm_imgact_hold_page (vm_glue.c:230-262): pin the pages at byte offsets of a file, read if need be."""
+        ...
+
+    def vm_page_unhold(self, pages: list[I64]) -> Empty:
+        """vm_page_unhold (vm_glue.c:291-293): give back what vm_imgact_hold_page pinned."""
         ...
 
     def vm_imgact_map_page(self, file: str, file_pages: U64, offset: U64, pins: I32, op: U64) -> SfBuf:

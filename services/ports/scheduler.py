@@ -448,6 +448,14 @@ class SwapoutCall:
 
 
 @dataclass(slots=True)
+class SwapoutResults:
+    """What swapout returned, in order."""
+
+    errors: list[I32] = field(default_factory=list)
+    """Of each process: 0, or EBUSY 16: a thread was not safe, and swapclear brought the process back."""
+
+
+@dataclass(slots=True)
 class SwapinCall:
     """What a call of swapper or faultin did."""
 
@@ -555,8 +563,19 @@ class SchedulerPort(Protocol):
         """
         ...
 
-    def faultin(self, pid: I32, script: list[ChangesAt], leave_after_sleeps: U32) -> SwapinCall:
-        """faultin (vm_glue.c:681-729) of a process now, by a thread of the kernel's; left and scripted as swapper."""
+    def faultin(self, pids: list[I32], script: list[ChangesAt], leave_after_sleeps: U32) -> SwapinCall:
+        """faultin (vm_glue.c:681-729) of each process now, by one thread of the kernel's; left and scripted as swapper.
+
+        Where the thread is left asleep it goes on by itself, to the last of the processes.
+        """
+        ...
+
+    def swapout(self, pids: list[I32]) -> SwapoutResults:
+        """swapout (vm_glue.c:1038-1093) of each process now, without the tests of swapout_procs before it."""
+        ...
+
+    def swapclear(self, pids: list[I32]) -> Empty:
+        """swapclear (vm_glue.c:1008-1036) of each process: in memory by its flags, wherever its stacks are."""
         ...
 
     def kick_proc0(self) -> Woken:

@@ -35,6 +35,7 @@ from services.ports.scheduler import (
     SpawnRequest,
     SwapinCall,
     SwapoutCall,
+    SwapoutResults,
     Trap,
     TrapOp,
     VmspaceState,
@@ -172,17 +173,32 @@ class SchedulerCore:
         """swapout_procs (vm_glue.c:855-1006) now, as the vmdaemon calls it."""
         if action & ~(VM_SWAP_NORMAL | VM_SWAP_IDLE):
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "action", action, "bits VM_SWAP_NORMAL 1 and VM_SWAP_IDLE 2")
-        if self.k.s.config.no_swapping:
-            raise Refused(Reason.NOT_BUILT, "function", "swapout_procs", "a kernel built without NO_SWAPPING")
+        self._swaps("swapout_procs")
         return outside.call_swapout_procs(self.k, action)
 
     def swapper(self, script: list[ChangesAt], leave_after_sleeps: int, leave_after_waits: int) -> SwapinCall:
         """swapper (vm_glue.c:738-821): thread0 leaves the sleep in which it may be and runs until it is left."""
         return outside.call_swapper(self.k, script, leave_after_sleeps, leave_after_waits)
 
-    def faultin(self, pid: int, script: list[ChangesAt], leave_after_sleeps: int) -> SwapinCall:
-        """faultin (vm_glue.c:681-729) of a process now, by a thread of the kernel's."""
-        return outside.call_faultin(self.k, pid, script, leave_after_sleeps)
+    def faultin(self, pids: list[int], script: list[ChangesAt], leave_after_sleeps: int) -> SwapinCall:
+        """faultin (vm_glue.c:681-729) of each process now, by one thread of the kernel's."""
+        return outside.call_faultin(self.k, pids, script, leave_after_sleeps)
+
+    def swapout(self, pids: list[int]) -> SwapoutResults:
+        """swapout (vm_glue.c:1038-1093) of each process now, without the tests of swapout_procs before it."""
+        self._swaps("swapout")
+        return outside.call_swapout(self.k, pids)
+
+    def swapclear(self, pids: list[int]) -> Empty:
+        """swapclear (vm_glue.c:1008-1036) of each process: in memory by its flags, wherever its stacks are."""
+        self._swaps("swapclear")
+        outside.call_swapclear(self.k, pids)
+        return Empty()
+
+    def _swaps(self, function: str) -> None:
+        """NO_SWAPPING leaves out what swaps whole processes out (vm_glue.c:830-1094)."""
+        if self.k.s.config.no_swapping:
+            raise Refused(Reason.NOT_BUILT, "function", function, "a kernel built without NO_SWAPPING")
 
     def kick_proc0(self) -> Woken:
         """kick_proc0 (vm_glue.c:823-828)."""

@@ -101,6 +101,12 @@ class SwapoutScan:
             self._locked = dict(zip(wanted, answer.locked, strict=True))
             self._resident = dict(zip(wanted, answer.resident, strict=True))
 
+    def count_resident(self, k: Kern, vmspaces: list[int]) -> None:
+        """vmspace_resident_count of address spaces whose processes somebody has chosen, in one call."""
+        if vmspaces:
+            spaces = k.physmem.vmspace_info(vmspaces).spaces
+            self._resident = {space.vmspace: space.resident for space in spaces}
+
     def unlock_maps(self, k: Kern) -> None:
         """vm_map_unlock of those that were locked."""
         held = [vmspace for vmspace, locked in self._locked.items() if locked]

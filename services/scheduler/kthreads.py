@@ -35,6 +35,7 @@ from services.scheduler.sleepq import msleep, sleepq_remove, wakeup
 from services.scheduler.state import (
     INIT,
     PROC0,
+    FaultinFrame,
     ForkFrame,
     Frame,
     HolderFrame,
@@ -168,12 +169,19 @@ def init_main(k: Kern, td: Thread, f: InitFrame) -> bool:
 
 def hold_main(k: Kern, td: Thread, f: HolderFrame) -> bool:
     """One turn of a thread that calls faultin() for somebody outside; False: it sleeps."""
-    if f.faultin is not None:
+    if hold_all(k, td, f):
+        msleep(k, td, HOLDER_CHANNEL, PVM, "phold")
+    return False
+
+
+def hold_all(k: Kern, td: Thread, f: HolderFrame) -> bool:
+    """faultin() of all processes that are still wanted, one after the other; False: the thread sleeps in one."""
+    while f.faultin is not None or f.pids:
+        f.faultin = f.faultin or FaultinFrame(f.pids.pop(0))
         if not faultin(k, td, f.faultin):
             return False
         f.faultin = None
-    msleep(k, td, HOLDER_CHANNEL, PVM, "phold")
-    return False
+    return True
 
 
 def holder(k: Kern) -> Thread:

@@ -14,18 +14,19 @@ from services.ports.scheduler import (
     Left,
     SwapinCall,
     SwapoutCall,
+    SwapoutResults,
     Woken,
 )
 from services.runtime.errors import Reason, Refused
 from services.scheduler import situation
 from services.scheduler.glue_fork import ForkprocArgs, vm_forkproc
-from services.scheduler.glue_swap import faultin, swapout_procs, swapper
+from services.scheduler.glue_swap import SwapoutScan, swapclear, swapout, swapout_procs, swapper
 from services.scheduler.kern import CallRecord, Kern
-from services.scheduler.kthreads import HOLDER_CHANNEL, holder
-from services.scheduler.proc_flags import PVM, RFPROC, Tds
+from services.scheduler.kthreads import HOLDER_CHANNEL, hold_all, holder
+from services.scheduler.proc_flags import PVM, RFPROC, VM_SWAP_NORMAL, Tds
 from services.scheduler.runq import sched_add
 from services.scheduler.sleepq import kick_proc0, msleep, setrunnable, sleepq_remove
-from services.scheduler.state import PROC0, FaultinFrame, HolderFrame, SwapperFrame, Thread
+from services.scheduler.state import PROC0, HolderFrame, Proc, SwapperFrame, Thread
 from services.scheduler.upcalls import absorb
 
 _VM_WAIT_CHANNEL = "v_free_count"
@@ -65,22 +66,50 @@ def call_swapper(k: Kern, script: list[ChangesAt], leave_after_sleeps: int, leav
     return _swapin_call(k, record, left)
 
 
-def call_faultin(k: Kern, pid: int, script: list[ChangesAt], leave_after_sleeps: int) -> SwapinCall:
+def call_faultin(k: Kern, pids: list[int], script: list[ChangesAt], leave_after_sleeps: int) -> SwapinCall:
     """faultin (vm_glue.c:681-729) by a thread that waits for such calls, and goes on by itself if it is left asleep."""
     run = _Run(k, script, leave_after_sleeps, leave_after_sleeps)
-    if pid not in k.s.allproc:
-        raise Refused(Reason.UNKNOWN_ID, "pid", pid, "a living process")
+    for pid in pids:
+        _living(k, pid)
     td = holder(k)
     frame = td.td_frame
     assert isinstance(frame, HolderFrame), "a holder does nothing else"
-    frame.faultin = inner = FaultinFrame(pid)
+    frame.pids = list(pids)
     with recorded(k) as record:
-        left = run.until_left(td, lambda: _Turn.RETURNED if faultin(k, td, inner) else _Turn.ASLEEP)
+        left = run.until_left(td, lambda: _Turn.RETURNED if hold_all(k, td, frame) else _Turn.ASLEEP)
     if left is Left.RETURNED:
-        frame.faultin = None
         _run_now(k, td)
         msleep(k, td, HOLDER_CHANNEL, PVM, "phold")
     return _swapin_call(k, record, left)
+
+
+def call_swapout(k: Kern, pids: list[int]) -> SwapoutResults:
+    """swapout (vm_glue.c:1038-1093) of each process; a panic leaves those before it swapped out."""
+    procs = [_living(k, pid) for pid in pids]
+    for p in procs:
+        if p.p_vmspace not in k.s.vmspaces or not all(td.td_kstack for td in p.p_threads):
+            raise Refused(Reason.UNKNOWN_ID, "pids", p.p_pid, "a process with an address space and kernel stacks")
+    scan = SwapoutScan(VM_SWAP_NORMAL)
+    scan.count_resident(k, [p.p_vmspace for p in procs])
+    with recorded(k):
+        try:
+            return SwapoutResults([swapout(k, p, scan) for p in procs])
+        finally:
+            scan.flush(k)
+
+
+def call_swapclear(k: Kern, pids: list[int]) -> None:
+    """swapclear (vm_glue.c:1008-1036) of each process."""
+    procs = [_living(k, pid) for pid in pids]
+    with recorded(k):
+        for p in procs:
+            swapclear(k, p)
+
+
+def _living(k: Kern, pid: int) -> Proc:
+    if pid not in k.s.allproc:
+        raise Refused(Reason.UNKNOWN_ID, "pids", pid, "a living process")
+    return k.s.allproc[pid]
 
 
 def _swapin_call(k: Kern, record: CallRecord, left: Left) -> SwapinCall:

@@ -40,9 +40,10 @@ class SwapperFrame:
 
 @dataclass(slots=True)
 class HolderFrame:
-    """A faultin() from outside, if any."""
+    """Calls of faultin() from outside: the one under way, if any, and the processes behind it."""
 
     faultin: FaultinFrame | None = None
+    pids: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)

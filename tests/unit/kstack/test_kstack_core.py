@@ -145,7 +145,7 @@ def test_panics_of_the_page_work_are_answers():
         core.vm_thread_swapin([ThreadPcb(1, 7)], 0)
     core.lose_page(2, 0)
     with pytest.raises(KernelPanic, match=r"vm_thread_dispose: kstack already missing\?"):
-        core._cache._vm_thread_stack_dispose([core._state.stacks[2]])
+        core._cache.vm_thread_stack_dispose([core._state.stacks[2]])
     assert memory.calls[-1] == "stack_destroy"
 
 
@@ -271,3 +271,44 @@ def test_placed_stacks_belong_to_their_threads_and_count():
     with pytest.raises(Refused) as refused:
         core.place([])
     assert refused.value.reason is Reason.INJECTION_REFUSED
+
+
+def test_stacks_are_destroyed_by_label_though_the_cache_has_room():
+    core, memory = booted()
+    core.vm_thread_new(threads(1, 2, 3), 0)
+    core.vm_thread_dispose([3])
+    gone = core.vm_thread_stack_dispose([2, 1])
+    assert (gone.freed, gone.kva_bytes_freed, gone.kstacks, gone.cache_length) == ([2, 1], 10 * 4096, 1, 1)
+    assert memory.calls.count("stack_destroy") == 1
+    assert kinds(core)[-2:] == [Kind.KSTACK_DESTROYED] * 2
+    assert core.check().violations == []
+    assert not core.vm_thread_new(threads(1, 2), 0).stacks[1].cached, "threads without a stack may have a new one"
+
+
+def test_a_stack_that_cannot_be_destroyed_by_itself_is_refused_and_no_other_is():
+    core, memory = booted()
+    core.vm_thread_new(threads(1, 2), 0)
+    core.vm_thread_dispose([2])
+    memory.free_pages = 0
+    core.vm_thread_new(threads(3, pages=2), 0)
+    before = core.digest()
+    for labels, wrong, reason in (
+        ([1, 9], 9, Reason.UNKNOWN_ID),
+        ([1, 2], 2, Reason.FIELD_OUT_OF_RANGE),
+        ([1, 3], 3, Reason.FIELD_OUT_OF_RANGE),
+        ([1, 1], 1, Reason.FIELD_OUT_OF_RANGE),
+    ):
+        with pytest.raises(Refused) as refused:
+            core.vm_thread_stack_dispose(labels)
+        assert (refused.value.reason, refused.value.field, refused.value.value) == (reason, "stacks", wrong)
+    assert core.digest() == before
+
+
+def test_a_stack_whose_page_is_missing_panics_after_it_was_uncounted():
+    core, _ = booted()
+    core.vm_thread_new(threads(1), 0)
+    core.lose_page(1, 3)
+    with pytest.raises(KernelPanic) as panic:
+        core.vm_thread_stack_dispose([1])
+    assert (str(panic.value), panic.value.line) == ("vm_thread_dispose: kstack already missing?", 423)
+    assert core.stack_states(False).kstacks == 0

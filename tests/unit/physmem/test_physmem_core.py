@@ -5,7 +5,8 @@ from map_side import BASE, EXEC, FIRST, LOAD, PAGE, STORE, MapSide, record, runs
 
 from services.physmem.core import PhysmemCore
 from services.ports.common import Answers, Setting, Status, Stop
-from services.ports.physmem import KernReturn, MapOp, MapOpKind, PhysmemBoot, PhysmemPort, RssLimit, SwapStack
+from services.ports.pager import VmPager
+from services.ports.physmem import HeldPage, KernReturn, MapOp, MapOpKind, PhysmemBoot, PhysmemPort, RssLimit, SwapStack
 from services.runtime.errors import KernelPanic, Reason, Refused
 from services.runtime.events import Kind, unpack
 
@@ -97,6 +98,37 @@ def test_an_image_page_that_is_not_there_gives_null_and_no_pin():
     side.complete()
     assert hold(side, pages=2, offset=PAGE, op=answer.suspension.op).mapping == 0
     assert side.vm.cnt.v_free_count == side.vm.pages.count
+
+
+def test_image_pages_are_held_one_after_the_other_and_given_back():
+    side = MapSide()
+    offsets = [PAGE + 100, 9 * PAGE, PAGE]
+    first = side.core.vm_imgact_hold_page("prog", 4, offsets, 0)
+    assert (first.status, first.suspension.wmesg, first.pages) == (Status.SUSPENDED, "vnread", [])
+    side.complete()
+    done = side.core.vm_imgact_hold_page("", 0, [], first.suspension.op)
+    m = side.vm.objects[side.vm.files["prog"]].resident[1]
+    assert (done.status, done.pages) == (Status.DONE, [HeldPage(m, 1), HeldPage(-1, 9), HeldPage(m, 1)])
+    assert [(request.first, request.result) for request in done.page_requests] == [(1, VmPager.OK), (9, VmPager.BAD)]
+    assert (side.vm.pages.hold_count[m], side.vm.pages.queue[m]) == (2, 1)
+    assert side.vm.sf_bufs == {}
+    assert side.core.check().violations == []
+    side.core.vm_page_unhold([m, m])
+    assert side.vm.pages.hold_count[m] == 0
+    with pytest.raises(KernelPanic, match="vm_page_unhold: hold count < 0!!!"):
+        side.core.vm_page_unhold([m])
+
+
+def test_a_page_that_does_not_exist_is_not_unheld_nor_any_before_it():
+    side = MapSide()
+    sleep = side.core.vm_imgact_hold_page("prog", 4, [0], 0).suspension
+    side.complete()
+    (held,) = side.core.vm_imgact_hold_page("prog", 4, [0], sleep.op).pages
+    for wrong in (side.vm.pages.count, -1):
+        with pytest.raises(Refused) as refused:
+            side.core.vm_page_unhold([held.page, wrong])
+        assert (refused.value.reason, refused.value.value) == (Reason.UNKNOWN_ID, wrong)
+    assert side.vm.pages.hold_count[held.page] == 1
 
 
 def test_scripted_pager_may_lose_the_image_page():

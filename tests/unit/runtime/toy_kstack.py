@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from services.ports.common import CheckpointChunk, Digest, Empty, IoStart, Setting, Settings, Violations
-from services.ports.kstack import DisposedStack, DisposedStacks, KstackBoot, NewStack, NewStacks, StackUse
+from services.ports.kstack import (
+    DestroyedStacks,
+    DisposedStack,
+    DisposedStacks,
+    KstackBoot,
+    NewStack,
+    NewStacks,
+    StackUse,
+)
 from services.runtime.context import Context
 from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
 from services.runtime.events import Kind
@@ -41,6 +49,9 @@ class ToyKstack:
         if 505 in tids:
             raise self.refusal
         return DisposedStacks([DisposedStack(tid, tid % 2 == 0) for tid in tids], 4096, 3, 2)
+
+    def vm_thread_stack_dispose(self, stacks) -> DestroyedStacks:
+        return DestroyedStacks(stacks)
 
     def vm_thread_stack_lowmem(self):
         raise KernelPanic("vm_thread_stack_dispose: kstack", "vm_thread_stack_dispose", 417)

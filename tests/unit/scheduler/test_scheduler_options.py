@@ -61,9 +61,9 @@ def test_without_swapping_there_is_no_vmdaemon_no_threshold_and_no_swapout_procs
 def test_faultin_without_swapping_panics_about_a_process_that_is_out_and_leaves_others():
     m = machine(no_swapping=True, bare=True)
     m.core.place([ProcState(102, "in", int(Prs.NORMAL), P_INMEM), OUT], [])
-    assert m.core.faultin(102, [], 0).swapped_in == []
+    assert m.core.faultin([102], [], 0).swapped_in == []
     with pytest.raises(KernelPanic) as panic:
-        m.core.faultin(101, [], 0)
+        m.core.faultin([101], [], 0)
     assert str(panic.value) == "faultin: proc swapped out with NO_SWAPPING!"
     assert (panic.value.function, panic.value.line) == ("faultin", 689)
 

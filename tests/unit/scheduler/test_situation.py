@@ -111,7 +111,7 @@ def test_without_injection_nothing_is_placed_changed_or_scripted():
         lambda: m.core.change([]),
         lambda: m.core.swapper([ChangesAt("sleep")], 0, 0),
         lambda: m.core.swapper([], 2, 0),
-        lambda: m.core.faultin(1, [], 2),
+        lambda: m.core.faultin([1], [], 2),
         lambda: m.core.vm_forkproc(tid, 0, 0, 0, 0, 0),
         lambda: m.core.vm_waitproc(1),
         lambda: m.core.boot(SchedulerBoot(bare=True)),
@@ -128,7 +128,7 @@ def test_unknown_ids_are_not_found():
     calls += [
         lambda: m.core.setrunnable(9),
         lambda: m.core.wake_thread(9),
-        lambda: m.core.faultin(9, [], 0),
+        lambda: m.core.faultin([9], [], 0),
         lambda: m.core.vm_waitproc(9),
         lambda: m.core.vm_waitproc(101),
         lambda: m.core.vm_forkproc(9, 0, 0, 0, 0, 0),
@@ -175,7 +175,7 @@ def test_changes_that_cannot_be_are_refused_before_anything_happens(wrong):
     calls = [
         lambda: m.core.change([nice, wrong]),
         lambda: m.core.swapper([ChangesAt("sleep", 1, [nice]), ChangesAt("sleep", 2, [wrong])], 3, 0),
-        lambda: m.core.faultin(101, [ChangesAt("sleep", 1, [wrong])], 2),
+        lambda: m.core.faultin([101], [ChangesAt("sleep", 1, [wrong])], 2),
     ]
     before = m.core.proc_states()
     for call in calls:
@@ -241,13 +241,13 @@ def test_the_swapper_waits_for_memory_until_it_is_left():
 def test_faultin_waits_for_another_and_each_wait_has_its_thread():
     m = bare(process(101, thread(flags=OUT, inhibitors=TDI_SWAPPED), flags=P_SWAPPINGIN))
     for _ in range(2):
-        call = m.core.faultin(101, [], 0)
+        call = m.core.faultin([101], [], 0)
         assert (call.sleeps, call.left) == ([Slept("swapin:101")], Left.SLEEP)
     done = [ChangesAt("sleep", 2, [Change(ChangeField.P_FLAG, 101, P_INMEM)])]
-    call = m.core.faultin(101, done, 3)
+    call = m.core.faultin([101], done, 3)
     assert (call.sleeps, call.swapped_in, call.left) == ([Slept("swapin:101")] * 2, [], Left.RETURNED)
     before = len(m.core.k.s.threads)
-    assert m.core.faultin(101, [], 0).left is Left.RETURNED
+    assert m.core.faultin([101], [], 0).left is Left.RETURNED
     assert len(m.core.k.s.threads) == before
 
 

@@ -205,7 +205,7 @@ def test_faultin_from_outside_brings_a_sleeping_process_in_and_lets_it_go():
     pass_time(driver, 3)
     driver.m.core.swapout_procs(NORMAL)
     driver.m.kstack.read_us = 3000
-    call = driver.m.core.faultin(100, [], 0)
+    call = driver.m.core.faultin([100], [], 0)
     assert (call.left, call.swapped_in, len(call.sleeps)) == (Left.SLEEP, [], 1)
     driver.report(elapsed_us=10)
     assert driver.proc().p_lock == 1
@@ -214,7 +214,7 @@ def test_faultin_from_outside_brings_a_sleeping_process_in_and_lets_it_go():
     assert driver.proc().p_flag & P_INMEM
     assert driver.thread().td_inhibitors == TDI_SLEEPING
     with pytest.raises(Refused, match="pid"):
-        driver.m.core.faultin(4711, [], 0)
+        driver.m.core.faultin([4711], [], 0)
 
 
 def test_swapout_procs_refuses_other_bits():
@@ -368,7 +368,7 @@ def test_a_swapped_process_that_is_waited_for_is_brought_in_once():
     pass_time(driver, 3)
     driver.m.core.swapout_procs(NORMAL)
     driver.m.kstack.read_us = 300_000
-    driver.m.core.faultin(100, [], 0)
+    driver.m.core.faultin([100], [], 0)
     driver.report(elapsed_us=10)
     pass_time(driver, 2)
     assert driver.m.core.stats().swapins == 1
