@@ -123,6 +123,7 @@ class Orchestrator:
                 kstack_guard_pages=machine.kstack_guard_pages,
                 kstack_max_pages=machine.kstack_max_pages,
                 no_swapping=machine.no_swapping,
+                preempt_seed=machine.preempt_seed,
                 without_invariants=not machine.invariants,
                 **common,
             )
@@ -135,6 +136,7 @@ class Orchestrator:
                 kstack_max_pages=machine.kstack_max_pages,
                 without_kstack_usage_prof=not machine.kstack_usage_prof,
                 no_swapping=machine.no_swapping,
+                preempt_seed=machine.preempt_seed,
                 without_invariants=not machine.invariants,
                 **common,
             )
@@ -149,6 +151,7 @@ class Orchestrator:
                 without_kstack_usage_prof=not machine.kstack_usage_prof,
                 no_swapping=machine.no_swapping,
                 swap_debug=machine.swap_debug,
+                preempt_seed=machine.preempt_seed,
                 without_invariants=not machine.invariants,
                 **common,
             )

@@ -87,6 +87,7 @@ def override(
     ram: str | None = None,
     swap: str | None = None,
     seed: int | None = None,
+    preempt_seed: int | None = None,
     sysctls: Iterable[str] = (),
 ) -> Workload:
     """A workload with parts of its machine replaced, as the command line's options ask.
@@ -96,16 +97,22 @@ def override(
         ram: Memory, for example "24 MiB".
         swap: Swap space.
         seed: Seed.
+        preempt_seed: Seed of the preemption points.
         sysctls: NAME=VALUE each.
 
     Raises:
         WorkloadError: A value is wrong; the text names the option.
     """
     changes: dict[str, Any] = {}
-    options: tuple[tuple[str, object, Parser], ...] = (("ram", ram, RAM), ("swap", swap, SWAP), ("seed", seed, SEED))
+    options: tuple[tuple[str, object, Parser], ...] = (
+        ("ram", ram, RAM),
+        ("swap", swap, SWAP),
+        ("seed", seed, SEED),
+        ("preempt_seed", preempt_seed, SEED),
+    )
     for name, value, parse in options:
         if value is not None:
-            changes[name] = checked(f"--{name}", value, parse)
+            changes[name] = checked(f"--{name.replace('_', '-')}", value, parse)
     added: dict[str, int] = {}
     for setting in sysctls:
         name, equals, text = setting.partition("=")

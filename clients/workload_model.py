@@ -50,6 +50,8 @@ class Machine:
     """Clock ticks a second."""
     seed: int = 1
     """Seed of start times, sleeps and the device."""
+    preempt_seed: int = 0
+    """Seed of what others do where the C code drops a lock or sleeps; 0: nothing."""
     kstack_pages: int = 0
     """Build option KSTACK_PAGES (`kernel.options.KSTACK_PAGES`); 0: the architecture's."""
     kstack_guard_pages: int = -1

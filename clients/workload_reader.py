@@ -127,6 +127,7 @@ _MACHINE_KEYS = {
     "swap": _Key("swap", SWAP),
     "hz": _Key("hz", _integer(10, 10_000)),
     "seed": _Key("seed", SEED),
+    "preempt_seed": _Key("preempt_seed", SEED),
 }
 _PROGRAM_KEYS = {
     "name": _Key("name", _label),

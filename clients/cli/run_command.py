@@ -63,6 +63,9 @@ def run(
     swap: Annotated[str | None, typer.Option(metavar="SIZE", help="Swap space.")] = None,
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A sysctl at boot; repeat it.")] = [],  # noqa: B006 - typer copies it
     seed: Annotated[int | None, typer.Option(help="Seed of start times, sleeps and the device.")] = None,
+    preempt_seed: Annotated[
+        int | None, typer.Option(help="Seed of what others do where the C code drops a lock or sleeps; 0: nothing.")
+    ] = None,
     wiring: WiringOption = Wiring.GRPC,
     target: TargetOption = "",
     redis: RedisOption = "",
@@ -85,7 +88,7 @@ def run(
     from clients.display import ProgressDisplay
     from clients.workload import load_workload, override
 
-    chosen = override(load_workload(workload), ram=ram, swap=swap, seed=seed, sysctls=set_)
+    chosen = override(load_workload(workload), ram=ram, swap=swap, seed=seed, preempt_seed=preempt_seed, sysctls=set_)
     options = RunOptions(wiring, target, redis, parse_services(service), check)
     for path in (report, html, events):
         _check_writable(path)

@@ -55,7 +55,7 @@ class Swapping(Population):
         """swapper, until it is left."""
         script = self._on_sleep(on_sleep)
         script += [
-            ChangesAt("swapper:after_scan", scan, changes_of(changes, self.ids)) for scan, changes in after_scan.items()
+            ChangesAt("swapper:793", scan, changes_of(changes, self.ids)) for scan, changes in after_scan.items()
         ]
         call = self.kernel.scheduler.swapper(script, len(on_sleep) + 1, leave_after_waits or NEVER)
         swapped_in = {"swapped_in": self._procs(call.swapped_in), "vm_waits": call.vm_waits}

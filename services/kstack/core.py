@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from services.kstack.kstack_cache import KstackCache
 from services.kstack.kstack_swap import KstackSwap
+from services.kstack.preemption import StackPreemption
 from services.kstack.stack_use import intr_prof_stack_use
 from services.kstack.state import KSTACK_MAX_PAGES, PendingSwapin, Stack, State
 from services.ports.common import (
@@ -41,6 +42,7 @@ from services.ports.physmem import PhysmemPort
 from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
+from services.runtime.preemption import PreemptStream, arm
 from services.runtime.snapshot import Registry
 
 T = TypeVar("T")
@@ -80,7 +82,8 @@ class KstackCore:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "kstack_guard_pages", config.kstack_guard_pages, "0 or more")
         self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject, not config.without_invariants)
         profiled, guard = not config.without_kstack_usage_prof, config.kstack_guard_pages
-        self._begin(State(config.kstack_pages, guard, most, profiled, config.no_swapping))
+        preempt = PreemptStream.seeded(config.preempt_seed, "kstack")
+        self._begin(State(config.kstack_pages, guard, most, profiled, config.no_swapping, preempt=preempt))
         names = ("cache_hits", "cache_misses", "lowmem_drains", "peak")
         self._ctx.counters.update({f"vmglue.kstack.{name}": 0 for name in names})
         self._publish()
@@ -95,6 +98,8 @@ class KstackCore:
             self._threads_without_stack(thread.tid for thread in threads)
             pending, sleep = self._cache.vm_thread_new(threads)
         suspension = self._suspend(state.pending_new, op, pending, sleep)
+        if suspension is not None:
+            self._ctx.env.preempt("vm_thread_new:401")
         self._publish()
         return NewStacks(_status(sleep), suspension, list(pending.answers), state.kstacks, len(state.cache))
 
@@ -277,6 +282,7 @@ class KstackCore:
         self._state = state
         self._cache = KstackCache(self._ctx, state, self._physmem)
         self._swap = KstackSwap(self._ctx, state, self._physmem)
+        arm(self._ctx, state.preempt, StackPreemption(self, lambda: self._state).possible)
 
     def _built(self, present: bool, function: str, build: str) -> None:
         if not present:

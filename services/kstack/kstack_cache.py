@@ -38,7 +38,10 @@ class KstackCache:
             state.threads[request.tid] = stack
         self._ctx.count("vmglue.kstack.cache_hits", len(hits))
         self._ctx.count("vmglue.kstack.cache_misses", len(eligible) - len(hits))
-        self._ctx.env.preempt("vm_thread_new:350")
+        if hits:
+            self._ctx.env.preempt("vm_thread_new:343")
+        if len(hits) < len(eligible):
+            self._ctx.env.preempt("vm_thread_new:350")
         return self._build(PendingNew(requests, below=0))
 
     def resume(self, pending: PendingNew) -> tuple[PendingNew, Suspension | None]:
@@ -60,7 +63,7 @@ class KstackCache:
             cached = stack.pages == state.kstack_pages and state.kstacks <= state.kstack_cache_size
             answers.append(DisposedStack(stack.label, cached))
             if cached:
-                self._ctx.env.preempt("vm_thread_dispose:454")
+                self._unlocked("vm_thread_dispose:451", entries)
                 entries.append(KmemWrite(stack.ks, CACHE_ENTRY.pack(stack.obj, self._head())))
                 state.cache.append(stack.label)
                 self._ctx.event(Kind.KSTACK_CACHED, stack.tid, stack.label, state.kstacks)
@@ -68,8 +71,8 @@ class KstackCache:
             else:
                 destroyed.append(stack)
                 self._uncount(stack)
-        if entries:
-            self._physmem.kmem_write(entries)
+                self._unlocked("vm_thread_stack_dispose:417", entries)
+        self._write(entries)
         return answers, self._destroy(destroyed)
 
     def vm_thread_stack_dispose(self, stacks: list[Stack]) -> int:
@@ -80,6 +83,7 @@ class KstackCache:
         """
         for stack in stacks:
             self._uncount(stack)
+            self._ctx.env.preempt("vm_thread_stack_dispose:417")
         return self._destroy(stacks)
 
     def vm_thread_stack_lowmem(self) -> tuple[list[int], int]:
@@ -111,6 +115,18 @@ class KstackCache:
         if pages <= 1:
             return self._state.kstack_pages
         return min(pages, self._state.kstack_max_pages)
+
+    def _unlocked(self, point: str, entries: list[KmemWrite]) -> None:
+        """A point at which another thread may look at the list: the records of this batch are written before."""
+        if self._ctx.env.preempts:
+            self._write(entries)
+        self._ctx.env.preempt(point)
+
+    def _write(self, entries: list[KmemWrite]) -> None:
+        """Store the records of stacks that were cached."""
+        if entries:
+            self._physmem.kmem_write(entries)
+            entries.clear()
 
     def _head(self) -> int:
         """kstack_cache: address of the entry that is taken next; 0: NULL."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from services.ports.kstack import NewStack, ThreadPcb
 from services.ports.physmem import StackPages
+from services.runtime.preemption import PreemptStream
 
 KSTACK_MAX_PAGES = 32
 """KSTACK_MAX_PAGES as it is if the kernel's configuration does not say (vm_glue.c:314-316)."""
@@ -115,3 +116,10 @@ class State:
     """Sleeping vm_thread_new requests by operation id."""
     pending_swapin: dict[int, PendingSwapin] = field(default_factory=dict)
     """Sleeping vm_thread_swapin requests by operation id."""
+    preempt: PreemptStream = field(default_factory=PreemptStream)
+    """Random stream of the preemption points."""
+    strangers: dict[int, int] = field(default_factory=dict)
+    """Kernel threads that came at a preemption point, by their thread ids below 0: the operation in which they sleep,
+    or 0."""
+    last_stranger: int = 0
+    """Thread id of the last one."""

@@ -24,6 +24,7 @@ from services.physmem.map_ops import map_ops, validate
 from services.physmem.ops import AccessOp, HoldPagesOp, ImgactOp, MapChangeOp, StackCreateOp, StackSwapinOp, WireOp
 from services.physmem.page_checks import check_pages, digest_pages
 from services.physmem.pmap import vpn_of
+from services.physmem.preemption import MemoryPreemption
 from services.physmem.state import publish, vm_pager_flush
 from services.physmem.sysctls import sysctl_get, sysctl_set
 from services.physmem.vm_map import VmMap, vm_map_trylock, vm_map_unlock
@@ -88,6 +89,7 @@ from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import Kind
+from services.runtime.preemption import PreemptStream, arm
 
 AnswerT = TypeVar("AnswerT")
 
@@ -105,7 +107,11 @@ class PhysmemCore:
         self._checkpoint = Checkpoint(ctx, checkpoint.registry(), lambda: checkpoint.take(self.vm), self._restore)
 
     def _restore(self, state: checkpoint.MachineState) -> None:
-        self.vm = checkpoint.restored(state, self._ctx, self._pager)
+        self._install(checkpoint.restored(state, self._ctx, self._pager))
+
+    def _install(self, vm: Machine) -> None:
+        self.vm = vm
+        arm(self._ctx, vm.preempt, MemoryPreemption(lambda: self.vm).possible)
 
     def _done(self, answer: AnswerT) -> AnswerT:
         """Before a call is answered: the pager hears which swap blocks are free, the counters are what they are."""
@@ -129,7 +135,8 @@ class PhysmemCore:
         vm.kstack_max_pages = config.kstack_max_pages or KSTACK_MAX_PAGES
         vm.no_swapping = config.no_swapping
         vm.tun.vm_swap_enabled = int(not config.no_swapping)
-        self.vm = vm
+        vm.preempt = PreemptStream.seeded(config.preempt_seed, "physmem")
+        self._install(vm)
         return self._done(PhysmemBooted(self.vm.cnt.v_page_count, self.vm.cnt.v_free_count))
 
     # Address spaces

@@ -102,6 +102,7 @@ def vslock(vm: Machine, map_: VmMap, addr: int, len: int, op: WireOp) -> int | S
         op.start, op.end = start, end
     result = vm_map_wire(vm, map_, op)
     if isinstance(result, Suspension):
+        vm.ctx.env.preempt("vslock:206")
         return result
     return 0 if result == KernReturn.SUCCESS else EFAULT
 
@@ -109,6 +110,7 @@ def vslock(vm: Machine, map_: VmMap, addr: int, len: int, op: WireOp) -> int | S
 def vsunlock(vm: Machine, map_: VmMap, addr: int, len: int) -> None:
     """vsunlock (vm_glue.c:215-223): undo a vslock of the same range; whatever goes wrong is ignored."""
     end = round_page(vm, (addr + len) & _MASK64)
+    vm.ctx.env.preempt("vsunlock:220")
     vm_map_unwire(vm, map_, trunc_page(vm, addr), end)
     vm.ctx.event(Kind.VSUNLOCK, map_.id, addr, len)
 

@@ -49,12 +49,14 @@ def vm_imgact_hold_page(vm: Machine, op: ImgactOp) -> int | Suspension | None:
     if op.frame is None:
         m = vm_page_grab(vm, obj, op.pindex, VM_ALLOC_NORMAL)
         if isinstance(m, Suspension):
+            vm.ctx.env.preempt("vm_imgact_hold_page:239")
             return m
         assert m is not None, "a grab without VM_ALLOC_NOWAIT gives a page or sleeps"
         op.frame = m
     if op.io or vm.pages.valid[op.frame] != vm.bits_all:
         rv = _get_page(vm, obj, op)
         if isinstance(rv, Suspension):
+            vm.ctx.env.preempt("vm_imgact_hold_page:242")
             return rv
         op.page_requests.append(PageRequest(first=op.pindex, count=1, result=rv))
         found = vm_page_lookup(vm, obj, op.pindex)
@@ -119,6 +121,7 @@ def vm_imgact_map_page(vm: Machine, op: ImgactOp) -> int | Suspension:
         return m
     if m is None:
         return 0
+    vm.ctx.env.preempt("vm_imgact_hold_page:260")
     vm.last_mapping += 1
     vm.sf_bufs[vm.last_mapping] = _sf_buf_alloc(vm, m)
     vm.ctx.event(Kind.IMGACT_MAP, op.object, op.pindex, vm.last_mapping)
@@ -131,6 +134,7 @@ def vm_imgact_unmap_page(vm: Machine, mapping: int) -> None:
     if sf.kva:
         pmap_qremove(vm, sf.kva, 1)
         vm.arena.release(sf.kva, vm.arch.page_size)
+    vm.ctx.env.preempt("vm_imgact_unmap_page:290")
     vm_page_unhold(vm, sf.frame)
     vm.ctx.event(Kind.IMGACT_UNMAP, mapping)
 

@@ -80,10 +80,12 @@ def _grab_stack(vm: Machine, op: StackCreateOp, built: StackBuilt) -> Suspension
     for i in range(len(op.frames), built.stack.pages):
         m = vm_page_grab(vm, ksobj, i, VM_ALLOC_NOBUSY | VM_ALLOC_NORMAL | VM_ALLOC_WIRED)
         if isinstance(m, Suspension):
+            vm.ctx.env.preempt("vm_thread_new:401")
             return m
         assert m is not None, "a grab without VM_ALLOC_NOWAIT gives a page or sleeps"
         vm.pages.valid[m] = vm.bits_all
         op.frames.append(m)
+    vm.ctx.env.preempt("vm_thread_new:406")
     pmap_qenter(vm, built.stack.ks, op.frames)
     vm.stacks[built.stack.obj].resident = True
     op.frames, built.complete = [], True
@@ -105,6 +107,7 @@ def stack_destroy(vm: Machine, stack: StackPages) -> int:
             raise KernelPanic("vm_thread_dispose: kstack already missing?", "vm_thread_stack_dispose", 423)
         vm_page_unwire(vm, m, PQ_INACTIVE)
         vm_page_free(vm, m)
+    vm.ctx.env.preempt("vm_thread_stack_dispose:429")
     del vm.stacks[stack.obj]
     vm_object_deallocate(vm, ksobj)
     kva_bytes = (stack.pages + guard) * page_size
@@ -121,6 +124,7 @@ def stack_swapout(vm: Machine, swap: SwapStack) -> None:
     stack, ksobj = swap.stack, vm.objects[swap.stack.obj]
     _save_pcb(vm, ksobj, swap)
     pmap_qremove(vm, stack.ks, stack.pages)
+    vm.ctx.env.preempt("vm_thread_swapout:552")
     for i in range(stack.pages):
         m = vm_page_lookup(vm, ksobj, i)
         if m is None:
@@ -128,6 +132,7 @@ def stack_swapout(vm: Machine, swap: SwapStack) -> None:
         vm_page_dirty(vm, m)
         vm_page_unwire(vm, m, PQ_INACTIVE)
     vm.stacks[stack.obj].resident = False
+    vm.ctx.env.preempt("vm_thread_swapout:563")
     vm.ctx.event(Kind.STACK_PAGES_OUT, stack.obj, stack.pages)
 
 
@@ -162,6 +167,7 @@ def _vm_thread_swapin(vm: Machine, op: StackSwapinOp, swap: SwapStack) -> Suspen
     while len(ma) < pages:
         m = vm_page_grab(vm, ksobj, len(ma), VM_ALLOC_NORMAL | VM_ALLOC_WIRED)
         if isinstance(m, Suspension):
+            vm.ctx.env.preempt("vm_thread_swapin:580")
             return m
         assert m is not None, "a grab without VM_ALLOC_NOWAIT gives a page or sleeps"
         ma.append(m)
@@ -174,6 +180,7 @@ def _vm_thread_swapin(vm: Machine, op: StackSwapinOp, swap: SwapStack) -> Suspen
         elif vm_page_xbusied(vm, ma[i]):
             vm_page_xunbusy(vm, ma[i])
         op.page += 1
+    vm.ctx.env.preempt("vm_thread_swapin:603")
     pmap_qenter(vm, swap.stack.ks, ma)
     vm.stacks[swap.stack.obj].resident = True
     requests = [request for request in op.page_requests if request.stack == op.index]
@@ -201,6 +208,7 @@ def _get_run(vm: Machine, op: StackSwapinOp, swap: SwapStack, ksobj: VmObject) -
     if op.io:
         read = vm.reads[op.io]
         if read.status is None:
+            vm.ctx.env.preempt("vm_thread_swapin:592")
             return read_wait(vm, ksobj, ma[i])
         del vm.reads[op.io]
         op.io, status = 0, read.status

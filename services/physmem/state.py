@@ -16,6 +16,7 @@ from hardware_sim.ram import Ram
 from services.physmem.page_array import PageArray
 from services.ports.pager import PageRange, PagerPort
 from services.runtime.context import Context
+from services.runtime.preemption import PreemptStream
 
 
 class ObjectType(IntEnum):
@@ -275,6 +276,8 @@ class Vm:
     """Second in which idle swapping was asked for last."""
     in_pagedaemon: bool = False
     """The page daemon's pass is running (curproc == pageproc)."""
+    preempt: PreemptStream = field(default_factory=PreemptStream)
+    """Random stream of the preemption points."""
 
     @property
     def bits_all(self) -> int:

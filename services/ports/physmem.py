@@ -95,6 +95,8 @@ class PhysmemBoot:
     """NO_SWAPPING: whole processes and their stacks are never swapped."""
     without_invariants: bool = False
     """Built without INVARIANTS: the KASSERTs of the C code are gone, its panics stay."""
+    preempt_seed: U64 = 0
+    """Seed of what others do where the C code drops a lock or sleeps; 0: nothing."""
 
 
 @dataclass(slots=True)

@@ -175,6 +175,8 @@ class SchedulerBoot:
     """SWAP_DEBUG: swapout() tells about each process, as an event."""
     without_invariants: bool = False
     """Built without INVARIANTS: the KASSERTs of the C code are gone, its panics stay."""
+    preempt_seed: U64 = 0
+    """Seed of what others do where the C code drops a lock or sleeps; 0: nothing."""
 
 
 @dataclass(slots=True)
@@ -383,7 +385,7 @@ class ChangesAt:
     """Changes at a point within a call."""
 
     point: str = ""
-    """Preemption point of the core, for example `swapper:after_scan`; `sleep`: during a sleep of the caller."""
+    """Preemption point of the core, for example `swapper:793`; `sleep`: during a sleep of the caller."""
     nth: U32 = 1
     """At which time that the call reaches the point, from 1."""
     changes: list[Change] = field(default_factory=list)

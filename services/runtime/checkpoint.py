@@ -48,7 +48,9 @@ class ContextState:
 
     def restore(self, ctx: Context) -> None:
         """Bring a context to this state; the records of earlier events stay with whoever recorded them."""
+        armed, preempts = ctx.env.preempt, ctx.env.preempts  # by the core, which was installed before
         ctx.reboot(self.held["hz"], self.held["ticks"], self.allow_inject)
+        ctx.env.preempt, ctx.env.preempts = armed, preempts
         for name in _HELD:
             setattr(ctx, name, self.held[name])
         ctx.env.scripts, ctx.booted = self.scripts, True

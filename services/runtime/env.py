@@ -34,7 +34,7 @@ class Script:
         return answer
 
 
-def _no_preemption(_point: str) -> None:
+def no_preemption(_point: str) -> None:
     """Nothing else runs where the C code drops a lock."""
 
 
@@ -46,8 +46,10 @@ class Env:
     """Scripted answers are accepted."""
     scripts: dict[str, Script] = field(default_factory=dict)
     """Scripted answers by question."""
-    preempt: Callable[[str], None] = _no_preemption
-    """Called wherever the C code drops a lock or sleeps, with the name of the point."""
+    preempt: Callable[[str], None] = no_preemption
+    """Called wherever the C code drops a lock or sleeps, with the name of the point: function:line of vm_glue.c."""
+    preempts: bool = False
+    """Something may happen at a point: batches are cut where another thread could see the difference."""
 
     def ask(self, question: str, state: Callable[[], int]) -> int:
         """Answer a question: from its script if there is one, else from state."""

@@ -45,6 +45,7 @@ from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import Kind
+from services.runtime.preemption import PreemptStream, arm
 from services.runtime.snapshot import Registry
 from services.scheduler import outside, situation, sysctls
 from services.scheduler.boot import boot_kernel
@@ -54,6 +55,7 @@ from services.scheduler.inspect import check_state, digest_state
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exit import process_row
 from services.scheduler.kern_syscalls import enter_kernel
+from services.scheduler.preemption import SchedulerPreemption
 from services.scheduler.proc_flags import P_INMEM, P_SYSTEM, SIGBUS, SIGSEGV, VM_SWAP_IDLE, VM_SWAP_NORMAL
 from services.scheduler.state import INIT, ExitFrame, SchedState, Thread, TimerKind
 from services.scheduler.upcalls import absorb, suspend
@@ -84,12 +86,14 @@ class SchedulerCore:
         if config.bare and not (config.allow_inject and self._ctx.inject_permitted):
             raise Refused(Reason.INJECTION_REFUSED, "bare", True, "a system that was started with injection allowed")
         self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject, not config.without_invariants)
-        self._begin(SchedState(config, prng=config.seed))
+        preempt = PreemptStream.seeded(config.preempt_seed, "scheduler")
+        self._begin(SchedState(config, prng=config.seed, preempt=preempt))
         boot_kernel(self.k)
         return Empty()
 
     def _begin(self, state: SchedState) -> None:
         self.k = Kern(self._ctx, self.k.physmem, self.k.kstack, state)
+        arm(self._ctx, state.preempt, SchedulerPreemption(lambda: self.k).possible)
 
     def spawn(self, programs: list[SpawnRequest]) -> Empty:
         """Start programs from init at their times: fork, exec, run."""

@@ -69,7 +69,7 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
     s = k.s
     while True:
         absorb(k)
-        if _fire_due(k):
+        if fire_due(k):
             continue
         td = sched_choose(k)
         if td is None:
@@ -85,14 +85,19 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
             if not p.p_sig or td.td_fault_us >= 0:  # a fault that reads a page is completed before the signal is seen
                 return _user(k, td, p)
             td.td_frame = ExitFrame(-p.p_sig)
-        if _FRAMES[type(td.td_frame)](k, td, td.td_frame) and not isinstance(td.td_frame, _FOR_EVER):
-            td.td_frame = None
-        if s.owed_ns:
-            owed, s.owed_ns = s.owed_ns, 0
-            k.spend(td, -(-owed // 1000))
+        take_turn(k, td)
 
 
-def _fire_due(k: Kern) -> bool:
+def take_turn(k: Kern, td: Thread) -> None:
+    """A thread that is inside the kernel goes on until it sleeps, returns or has come round its loop."""
+    if _FRAMES[type(td.td_frame)](k, td, td.td_frame) and not isinstance(td.td_frame, _FOR_EVER):
+        td.td_frame = None
+    if k.s.owed_ns:
+        owed, k.s.owed_ns = k.s.owed_ns, 0
+        k.spend(td, -(-owed // 1000))
+
+
+def fire_due(k: Kern) -> bool:
     """Complete the device operations that are due, in order of (due, id), and end the sleeps whose time has come."""
     s = k.s
     fired = False
@@ -113,7 +118,7 @@ def _fire_due(k: Kern) -> bool:
     return fired
 
 
-def _next_due(k: Kern) -> int | None:
+def next_due(k: Kern) -> int | None:
     """Virtual time of the next timer or device completion; timers of sleeps that ended before are dropped."""
     s = k.s
     while s.timers and s.timers[0][2] == TimerKind.SLEEP:
@@ -129,7 +134,7 @@ def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
     """The thread returns to user mode: a slice up to its end or the next timer."""
     s = k.s
     td.td_priority = td.td_user_pri
-    due = _next_due(k)
+    due = next_due(k)
     budget = td.td_slice_us if due is None else min(td.td_slice_us, due - s.now_us)
     if p.p_sig:
         budget = 1
@@ -154,7 +159,7 @@ def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
 def _idle(k: Kern, limit_us: int) -> Dispatch | None:
     """Nothing is runnable: jump to the next event, or answer that there is none; None: time has passed, go on."""
     s = k.s
-    due = _next_due(k)
+    due = next_due(k)
     if _finished(k):
         return _stopped(k, DispatchKind.FINISHED)
     if due is None or _deadlocked(k):
@@ -187,7 +192,7 @@ def _deadlocked(k: Kern) -> bool:
     memory = False
     for td in s.threads.values():
         memory |= td.td_wchan == "v_free_count" or td.td_inhibitors == TDI_SWAPPED
-        if td.td_timeout and not k.is_kernel(td):
+        if td.td_timeout and (isinstance(td.td_frame, HolderFrame) or not k.is_kernel(td)):
             return False
     return not memory or s.now_us - s.user_ran_us > MEMORY_WAIT_US_MAX
 

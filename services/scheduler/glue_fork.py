@@ -50,6 +50,7 @@ def vm_forkproc(k: Kern, args: ForkprocArgs, resumed: bool) -> int | None:
     if k.vm_page_count_severe():
         k.ctx.event(Kind.FORK_WAIT, p1.p_pid)
         suspend(k, args.td, k.physmem.vm_wait())
+        k.ctx.env.preempt("vm_forkproc:651")
         return None
     if args.flags & RFMEM == 0:
         p2.p_vmspace = args.vm2

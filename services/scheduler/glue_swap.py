@@ -96,6 +96,7 @@ class SwapoutScan:
             for p in reversed(k.s.allproc.values())
             if p.p_state is not Prs.NEW and p.p_flag & P_SYSTEM == 0 and p.p_vmspace
         )
+        self._locked, self._resident = {}, {}
         if wanted:
             answer = k.physmem.vm_map_trylock(list(wanted))
             self._locked = dict(zip(wanted, answer.locked, strict=True))
@@ -115,11 +116,19 @@ class SwapoutScan:
 
     def map_trylock(self, k: Kern, vmspace: int) -> bool:
         """vm_map_trylock as the C code asks it, process by process; a script cannot lock what somebody else holds."""
-        return bool(k.ctx.env.ask(f"vm_map_trylock:{vmspace}", lambda: True)) and self._locked[vmspace]
+        k.ctx.env.preempt("swapout_procs:900")
+        free, k.busy_map = k.busy_map != vmspace, 0
+        return free and bool(k.ctx.env.ask(f"vm_map_trylock:{vmspace}", lambda: True)) and self._locked[vmspace]
 
     def resident_count(self, k: Kern, vmspace: int) -> int:
         """vmspace_resident_count."""
         return k.ctx.env.ask(resident_question(vmspace), lambda: self._resident[vmspace])
+
+    def between_passes(self, k: Kern) -> None:
+        """No lock is held before the scan begins anew (vm_glue.c:985-989): processes may come and go."""
+        self.unlock_maps(k)
+        k.ctx.env.preempt("swapout_procs:988")
+        self.trylock_maps(k)
 
     def retried(self, pid: int) -> int:
         """swapout() returned EBUSY; how often it did so in vain."""
@@ -134,7 +143,7 @@ class SwapoutScan:
     def vm_thread_swapout(self, k: Kern, p: Proc) -> None:
         """Let the stacks of a process go with those of all others of this call; at once if answers are scripted."""
         self._stacks += [ThreadPcb(td.td_tid, p.p_pid, save_pcb(p, td)) for td in p.p_threads]
-        if k.s.scripted:
+        if k.s.scripted or k.ctx.env.preempts:
             self.flush(k)
 
     def flush(self, k: Kern) -> None:
@@ -183,6 +192,7 @@ def swapout_procs(k: Kern, action: int) -> SwapoutScan:
     scan.trylock_maps(k)
     didswap = position = 0
     order = list(reversed(s.allproc.values()))
+    exact = s.scripted or k.ctx.env.preempts
     while position < len(order):
         p = order[position]
         verdict = _why_not(k, p, scan)
@@ -199,10 +209,11 @@ def swapout_procs(k: Kern, action: int) -> SwapoutScan:
             latest = scan.busy[-_LIVELOCK_RETRIES:]
             scan.livelock = [pid for pid in scan.in_vain if pid in latest]
             break
-        k.ctx.env.preempt("swapout_procs:retry")
+        if exact:
+            scan.between_passes(k)
         if before[1] != k.ticks:
             scan.progressed()
-        if s.scripted or scan.in_vain or before != (s.seq, k.ticks):
+        if exact or scan.in_vain or before != (s.seq, k.ticks):
             order, position = list(reversed(s.allproc.values())), 0
         else:
             position += 1
@@ -226,6 +237,7 @@ def _why_not(k: Kern, p: Proc, scan: SwapoutScan) -> tuple[Skip, int, int] | Non
         return Skip.NO_VMSPACE, 0, 0
     if not scan.map_trylock(k, p.p_vmspace):
         return Skip.MAP_LOCKED, 0, 0
+    k.ctx.env.preempt("swapout_procs:902")
     if p.p_lock != 0 or p.p_flag & (P_STOPPED_SINGLE | P_TRACED | P_SYSTEM | P_WEXIT):
         return Skip.HELD, p.p_lock, p.p_flag
     if p.p_flag & _SWAP_STATE != P_INMEM:
@@ -245,6 +257,7 @@ def _why_not(k: Kern, p: Proc, scan: SwapoutScan) -> tuple[Skip, int, int] | Non
         if action & VM_SWAP_NORMAL == 0 and (action & VM_SWAP_IDLE == 0 or slptime < threshold2):
             return Skip.NOT_IDLE, slptime, threshold2
         minslptime = min(minslptime, slptime)
+        k.ctx.env.preempt("swapout_procs:972")
     if action & VM_SWAP_NORMAL or (action & VM_SWAP_IDLE and minslptime > threshold2):
         return None
     return Skip.MIN_NOT_IDLE, minslptime, threshold2
@@ -266,9 +279,10 @@ def swapout(k: Kern, p: Proc, scan: SwapoutScan) -> int:
             return EBUSY
         td.td_flags &= ~TDF_INMEM
         td_set_inhib(td, TDI_SWAPPED)
+        k.ctx.env.preempt("swapout:1075")
     kassert(p.p_threads, f"swapout: pid {p.p_pid} has no thread", "swapout", 1077)
     p.p_threads[0].ru_nswap += 1
-    k.ctx.env.preempt("swapout:unlocked")
+    k.ctx.env.preempt("swapout:1079")
     scan.vm_thread_swapout(k, p)
     p.p_flag &= ~P_SWAPPINGOUT
     p.p_swtick = c_uint(k.ticks)
@@ -311,6 +325,7 @@ def faultin(k: Kern, td: Thread, f: FaultinFrame) -> bool:
         if p.p_flag & P_SWAPPINGIN:
             f.step = 1
             msleep(k, td, swapin_channel(p.p_pid), PVM, "faultin")
+            k.ctx.env.preempt("faultin:701")
             return False
         if f.step == 1 or p.p_flag & P_INMEM:
             return True
@@ -318,7 +333,7 @@ def faultin(k: Kern, td: Thread, f: FaultinFrame) -> bool:
         p.p_flag |= P_SWAPPINGIN
         f.step, f.begun_us = 2, k.s.now_us
         k.ctx.event(Kind.FAULTIN, p.p_pid, c_int(k.ticks - p.p_swtick))
-        k.ctx.env.preempt("faultin:unlocked")
+        k.ctx.env.preempt("faultin:710")
     if not _swapin_stacks(k, td, p, f):
         return False
     swapclear(k, p)
@@ -339,6 +354,7 @@ def _swapin_stacks(k: Kern, td: Thread, p: Proc, f: FaultinFrame) -> bool:
     answer = k.kstack.vm_thread_swapin([ThreadPcb(other.td_tid, p.p_pid) for other in p.p_threads], f.op)
     if answer.status is Status.SUSPENDED:
         f.op = suspend(k, td, answer.suspension)
+        k.ctx.env.preempt("faultin:718")
         return False
     f.op = 0
     if k.record is not None:
@@ -376,13 +392,15 @@ def swapper(k: Kern, td: Thread, f: SwapperFrame) -> bool:
         if k.vm_page_count_min():
             k.ctx.event(Kind.SWAPPER_WAIT, k.free_min())
             suspend(k, td, k.physmem.vm_wait())
+            k.ctx.env.preempt("swapper:751")
             return False
         p = _select(k)
-        k.ctx.env.preempt("swapper:after_scan")
+        k.ctx.env.preempt("swapper:793")
         if p is None:
             timeout = c_div(c_int(MAXSLP * k.hz), 2)
             k.ctx.event(Kind.SWAPPER_SLEEP, timeout)
             msleep(k, td, PROC0_CHANNEL, PVM, "swapin", timo=timeout)
+            k.ctx.env.preempt("swapper:799")
             return False
         if p.p_flag & (P_INMEM | P_SWAPPINGOUT | P_SWAPPINGIN):
             return True
@@ -390,6 +408,7 @@ def swapper(k: Kern, td: Thread, f: SwapperFrame) -> bool:
     if not faultin(k, td, f.faultin):
         return False
     f.faultin = None
+    k.ctx.env.preempt("swapper:819")
     return True
 
 

@@ -85,13 +85,15 @@ def _in_memory(td: Thread, swapped: bool) -> bool:
 def _stacks(k: Kern) -> Iterator[str]:
     """Every thread has the stack that the stack allocator gave it, and there are no others.
 
-    Process 0 has none: thread0's is boot memory, its other threads stand for somebody outside.
+    Process 0 has none: thread0's is boot memory, its other threads stand for somebody outside. Thread ids below 0 are
+    those of the stack allocator's preemption points.
     """
     s = k.s
     mine = {tid: ks for tid, ks, _ in s.proc_zone}
     for p in (*s.allproc.values(), *s.zombproc.values()):
         mine |= {td.td_tid: td.td_kstack for td in p.p_threads if td.td_kstack}
-    theirs = {stack.tid: stack.ks for stack in k.kstack.stack_states(False).stacks if stack.state == "in_use"}
+    stacks = k.kstack.stack_states(False).stacks
+    theirs = {stack.tid: stack.ks for stack in stacks if stack.state == "in_use" and stack.tid >= 0}
     for tid in sorted(mine.keys() | theirs.keys()):
         if mine.get(tid) != theirs.get(tid) and not _building(k, tid):
             yield f"tid {tid} has its stack at {mine.get(tid)}, the stack allocator says {theirs.get(tid)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hardware_sim.clock import ticks_at
+from hardware_sim.disk import splitmix64
 from services.ports.kstack import KstackPort, StackSample
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import ForkStep, Slept, StackRead
@@ -37,6 +38,7 @@ class Kern:
         kstack: Kernel stacks.
         s: The scheduler's state.
         record: What a call from outside does, while there is one.
+        busy_map: Address space whose lock somebody else holds at the preemption point that was just passed; 0: none.
     """
 
     ctx: Context
@@ -44,6 +46,7 @@ class Kern:
     kstack: KstackPort
     s: SchedState
     record: CallRecord | None = None
+    busy_map: int = 0
 
     @property
     def ticks(self) -> int:
@@ -94,12 +97,8 @@ class Kern:
 
     def sleep_length(self, us: int) -> int:
         """A duration perturbed by the seed, within 10 % of `us`."""
-        s = self.s
-        s.prng = (s.prng + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        z = s.prng
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-        return us * (9000 + (z ^ (z >> 31)) % 2001) // 10000
+        self.s.prng, drawn = splitmix64(self.s.prng)
+        return us * (9000 + drawn % 2001) // 10000
 
     def vm_page_count_min(self) -> bool:
         """vm_page_count_min: v_free_min > v_free_count + v_cache_count."""

@@ -6,7 +6,7 @@ from hardware_sim.clock import c_uint
 from services.ports.physmem import RssLimit
 from services.runtime.errors import KernelPanic
 from services.runtime.events import Kind
-from services.scheduler.glue_swap import faultin, swapout_procs
+from services.scheduler.glue_swap import faultin, prele, swapout_procs
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exit import child_channel, proc_reap
 from services.scheduler.kern_fork import fork1
@@ -168,9 +168,17 @@ def init_main(k: Kern, td: Thread, f: InitFrame) -> bool:
 
 
 def hold_main(k: Kern, td: Thread, f: HolderFrame) -> bool:
-    """One turn of a thread that calls faultin() for somebody outside; False: it sleeps."""
-    if hold_all(k, td, f):
-        msleep(k, td, HOLDER_CHANNEL, PVM, "phold")
+    """One turn of a thread that calls faultin(), or holds a process, for somebody outside; False: it sleeps."""
+    if not hold_all(k, td, f):
+        return False
+    if f.hold_us:
+        length, f.hold_us = f.hold_us, 0
+        msleep(k, td, f"hold:{td.td_tid}", PVM, "hold", length)
+        return False
+    if f.held:
+        held, f.held = f.held, 0
+        prele(k, k.s.allproc[held])
+    msleep(k, td, HOLDER_CHANNEL, PVM, "phold")
     return False
 
 
@@ -194,6 +202,22 @@ def holder(k: Kern) -> Thread:
     td = Thread(s.last_tid, PROC0, td_priority=PVM, td_frame=HolderFrame(), td_slice_us=SLICE_US)
     s.allproc[PROC0].p_threads.append(td)
     s.threads[td.td_tid] = td
+    return td
+
+
+def phold(k: Kern, p: Proc, hold_us: int) -> Thread:
+    """A thread that is about to hold a process (_PHOLD): p_lock++, faultin() if it is out, and _PRELE after a while."""
+    td = holder(k)
+    frame = td.td_frame
+    assert isinstance(frame, HolderFrame), "a holder does nothing else"
+    if td.td_wchan:
+        sleepq_remove(k, td)
+    else:
+        sched_add(k, td)
+    p.p_lock += 1
+    frame.held, frame.hold_us = p.p_pid, hold_us
+    if p.p_flag & P_INMEM == 0:
+        frame.pids = [p.p_pid]
     return td
 
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from services.ports.kstack import StackSample
 from services.ports.physmem import MapOp
 from services.ports.scheduler import ProcessRow, SchedulerBoot, SpaceNotice, SpawnRequest
+from services.runtime.preemption import PreemptStream
 from services.scheduler.proc_flags import P_INMEM, PRI_TIMESHARE, PUSER, TDF_INMEM, Prs, Tds
 
 FIRST_USER_PID = 100
@@ -40,10 +41,14 @@ class SwapperFrame:
 
 @dataclass(slots=True)
 class HolderFrame:
-    """Calls of faultin() from outside: the one under way, if any, and the processes behind it."""
+    """Calls of faultin() from outside: the one under way, if any, and the processes behind it; or a PHOLD."""
 
     faultin: FaultinFrame | None = None
     pids: list[int] = field(default_factory=list)
+    held: int = 0
+    """Process that it holds; 0: none."""
+    hold_us: int = 0
+    """How long it still wants to, in virtual microseconds; 0: it lets go."""
 
 
 @dataclass(slots=True)
@@ -327,6 +332,8 @@ class SchedState:
     """Virtual time at which a program last got the processor."""
     swapouts: int = 0
     swapins: int = 0
+    preempt: PreemptStream = field(default_factory=PreemptStream)
+    """Random stream of the preemption points."""
     wakeup_resident: bytearray = field(default_factory=bytearray)
     wakeup_swapped: bytearray = field(default_factory=bytearray)
     major_fault: bytearray = field(default_factory=bytearray)

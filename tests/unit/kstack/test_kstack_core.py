@@ -107,12 +107,12 @@ def test_a_drain_during_a_dispose_finds_what_was_cached_before():
 
     def preempt(point):
         points.append(point)
-        if point == "vm_thread_dispose:454":
+        if point == "vm_thread_dispose:451":
             core.vm_thread_stack_lowmem()
 
     core._ctx.env.preempt = preempt
     core.vm_thread_dispose([2])
-    assert points == ["vm_thread_dispose:454", "vm_thread_stack_lowmem:471"]
+    assert points == ["vm_thread_dispose:451", "vm_thread_stack_lowmem:471", "vm_thread_stack_dispose:417"]
     assert core.stack_states(False).cache == [2]
     assert core.check().violations == []
 

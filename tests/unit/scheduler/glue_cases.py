@@ -271,7 +271,7 @@ class Glue:
 
         def preempt(point: str) -> None:
             nonlocal scans
-            if point == "swapper:after_scan":
+            if point == "swapper:793":
                 scans += 1
                 self.change((after_scan or {}).get(str(scans), []))
 

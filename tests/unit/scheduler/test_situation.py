@@ -225,7 +225,7 @@ def test_the_swapper_is_left_at_the_wanted_sleep_and_changes_happen_in_between()
 def test_the_swapper_loses_its_choice_to_a_change_behind_the_scan():
     m = bare(process(101, thread(flags=OUT, inhibitors=TDI_SWAPPED), flags=0))
     taken = [Change(ChangeField.P_FLAG, 101, P_SWAPPINGIN)]
-    call = m.core.swapper([ChangesAt("swapper:after_scan", 1, taken)], 0, 0)
+    call = m.core.swapper([ChangesAt("swapper:793", 1, taken)], 0, 0)
     assert (call.swapped_in, call.sleeps, call.left) == ([], [Slept("proc0", 10_000)], Left.SLEEP)
 
 
