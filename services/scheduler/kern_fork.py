@@ -48,7 +48,7 @@ def fork1(k: Kern, td: Thread, f: ForkFrame) -> bool:
 def _stack(k: Kern, td: Thread, f: ForkFrame) -> bool:
     """A thread with a kernel stack: a recycled one, or vm_thread_new; no tid afterwards: there was none."""
     s = k.s
-    if s.proc_zone:
+    if s.proc_zone and not f.op:
         f.tid = s.proc_zone[-1][0]
         return True
     if f.tid == 0:

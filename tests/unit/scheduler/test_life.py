@@ -385,6 +385,19 @@ def test_a_fork_sleeps_for_the_memory_of_its_stack():
     assert driver.proc(101).p_cookie == 7
 
 
+def test_a_fork_that_sleeps_for_its_stack_takes_that_one_even_if_another_was_given_back_meanwhile():
+    driver = booted((1, 0), (2, 0))
+    driver.m.kstack.short_of_memory = True
+    driver.report(Trap(TrapOp.FORK, a=1, cookie=7))
+    driver.m.kstack.short_of_memory = False
+    assert driver.dispatch.pid == 101
+    driver.report(EXIT, elapsed_us=10)
+    assert driver.m.core.k.s.proc_zone, "the stack of the one that ended lies ready"
+    driver.report(elapsed_us=10)
+    assert driver.m.kstack.named("vm_thread_new")[-1] == [100102]
+    assert driver.thread(102).td_tid == 100102
+
+
 def test_an_exec_without_an_address_space_ends_the_program():
     driver = booted()
     driver.m.physmem.no_vmspace = True
