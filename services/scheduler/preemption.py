@@ -36,7 +36,8 @@ class SchedulerPreemption:
 
     def __init__(self, kern: Callable[[], Kern]) -> None:
         self._kern = kern
-        self._preempted: list[int] = []
+        self._preempted: list[tuple[int, bool]] = []
+        """Threads that were preempted, the first one outermost, and whether each has allproc_lock."""
 
     def possible(self, point: str, stream: PreemptStream) -> Iterator[Choice]:
         """What may happen; nothing while a function is called from outside, whose script says it all."""
@@ -49,31 +50,32 @@ class SchedulerPreemption:
             yield Choice(Act.WAKEUP, partial(_wakeup, k, sorted(s.sleepqs)[stream.below(len(s.sleepqs))]))
         if point in _PROC_LOCKED:
             return
-        kept = _WANT_ALLPROC if point in _ALLPROC_LOCKED else ()
+        locked = point in _ALLPROC_LOCKED or any(has_it for _, has_it in self._preempted)
+        kept = _WANT_ALLPROC if locked else ()
         ready = [td for td in self._in_kernel(k) if not isinstance(td.td_frame, kept)]
         if ready:
-            yield Choice(Act.SWITCH, partial(self._switch, k, ready[stream.below(len(ready))]))
+            yield Choice(Act.SWITCH, partial(self._switch, k, ready[stream.below(len(ready))], locked))
         holdable = [p for p in s.allproc.values() if _may_be_held(p)]
         if holdable:
             p = holdable[stream.below(len(holdable))]
-            yield Choice(Act.HOLD, partial(self._hold, k, p, 1 + stream.below(_HOLD_US_MAX)))
+            yield Choice(Act.HOLD, partial(self._hold, k, p, 1 + stream.below(_HOLD_US_MAX), locked))
         if point == _MAP_TRYLOCK and holdable:
             p = holdable[stream.below(len(holdable))]
             yield Choice(Act.LOCK_MAP, partial(_lock_map, k, p.p_vmspace))
 
     def _in_kernel(self, k: Kern) -> Iterator[Thread]:
         """Runnable threads inside the kernel that are not preempted themselves."""
-        taken = {*self._preempted, k.s.lastthread}
+        taken = {k.s.lastthread, *(tid for tid, _ in self._preempted)}
         for _, _, tid in sorted(k.s.runq):
             td = k.s.threads[tid]
             if td.td_frame is not None and tid not in taken:
                 yield td
 
-    def _switch(self, k: Kern, td: Thread) -> int:
+    def _switch(self, k: Kern, td: Thread, locked: bool) -> int:
         """The processor goes to another thread for one turn, and back."""
         s = k.s
         preempted, running, owed = s.lastthread, s.curthread, s.owed_ns
-        self._preempted.append(preempted)
+        self._preempted.append((preempted, locked))
         s.runq = [entry for entry in s.runq if entry[2] != td.td_tid]
         heapify(s.runq)
         td.td_state, s.curthread, s.owed_ns = Tds.RUNNING, td.td_tid, 0
@@ -89,9 +91,9 @@ class SchedulerPreemption:
         self._preempted.pop()
         return td.td_tid
 
-    def _hold(self, k: Kern, p: Proc, hold_us: int) -> int:
+    def _hold(self, k: Kern, p: Proc, hold_us: int, locked: bool) -> int:
         """Another process looks into this one (procfs, ptrace): PHOLD now, PRELE after a while."""
-        self._switch(k, phold(k, p, hold_us))
+        self._switch(k, phold(k, p, hold_us), locked)
         return p.p_pid
 
 
