@@ -163,6 +163,7 @@ def build_report(
         "workload": run.workload.name,
         "kernel": machine.kernel_version,
         "seed": machine.seed,
+        "preempt_seed": machine.preempt_seed,
         "wiring": kernel.wiring,
         "complete": ending is Ending.COMPLETE,
         "end": ending.value,

@@ -40,6 +40,7 @@ def load_requests(workload: Workload, request_id: str) -> Iterator[pb.LoadReques
         name=source.name,
         toml=source.read_text("utf-8"),
         seed=machine.seed,
+        preempt_seed=machine.preempt_seed,
         ram_bytes=machine.ram,
         swap_bytes=machine.swap,
         sysctls=machine.sysctls,
@@ -81,6 +82,7 @@ def receive(directory: Path, head: pb.LoadHead, rest: Iterable[pb.LoadRequest]) 
             ram=f"{head.ram_bytes} B" if head.HasField("ram_bytes") else None,
             swap=f"{head.swap_bytes} B" if head.HasField("swap_bytes") else None,
             seed=head.seed if head.HasField("seed") else None,
+            preempt_seed=head.preempt_seed if head.HasField("preempt_seed") else None,
             sysctls=[f"{name}={value}" for name, value in sorted(head.sysctls.items())],
         )
     except WorkloadError as wrong:

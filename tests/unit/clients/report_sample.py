@@ -18,6 +18,7 @@ def sample_report() -> dict[str, Any]:
         "workload": "tiny",
         "kernel": "head-r284275",
         "seed": 1,
+        "preempt_seed": 0,
         "wiring": "grpc",
         "complete": True,
         "event_hash": "5e" * 32,
