@@ -15,7 +15,9 @@ def sent(workload):
 
 
 def test_a_workload_arrives_as_it_was_sent(tmp_path):
-    workload = override(load_workload(str(make_workload(tmp_path))), ram="8 MiB", seed=9, sysctls=["vm.swap_enabled=0"])
+    workload = override(
+        load_workload(str(make_workload(tmp_path))), ram="8 MiB", seed=9, preempt_seed=5, sysctls=["vm.swap_enabled=0"]
+    )
     head, rest = sent(workload)
     there = tmp_path / "there"
     there.mkdir()
