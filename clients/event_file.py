@@ -18,7 +18,7 @@ from typing import BinaryIO, Self
 
 from clients.exits import BadInput
 from clients.kernel import SERVICES, Kernel
-from services.runtime.events import RECORD, Event, Kind, unpack
+from services.runtime.events import RECORD, Event, Kind, told, unpack
 
 MAGIC = b"vmglue-events 1\n"
 _KINDS = {int(kind): kind for kind in Kind}
@@ -93,10 +93,9 @@ class RecordedEvent:
     def __str__(self) -> str:
         event, kind = self.event, _KINDS[self.event.kind]
         where = self.function + (f" vm_glue.c:{event.line}" if event.line else "")
-        values = zip(kind.fields, (event.subject, event.a, event.b, event.c, event.d), strict=False)
-        told = " ".join(f"{name}={value}" for name, value in values)
         outcome = f" outcome={event.outcome}" if event.outcome else ""
-        return f"{event.time_us / 1e6:12.6f} {self.service:<9} {where:<34} {kind.name.lower():<18} {told}{outcome}"
+        what = f"{kind.name.lower():<18} {told(kind, event)}{outcome}"
+        return f"{event.time_us / 1e6:12.6f} {self.service:<9} {where:<34} {what}"
 
 
 def read_about(path: Path) -> dict[str, object]:

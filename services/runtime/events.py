@@ -14,6 +14,10 @@ from typing import NamedTuple
 RECORD = struct.Struct("<qQHhIqqqqq")
 """Layout of one record."""
 assert RECORD.size == 64
+PACKED = "pid:priority"
+"""Name of an integer that holds a process id and its priority (see `packed`); -1: neither."""
+LOSERS_PER_EVENT = 4
+"""Processes in one SWAPPER_LOSERS event, best first; the next event goes on behind them."""
 
 
 class Event(NamedTuple):
@@ -70,7 +74,7 @@ class Kind(IntEnum):
     SWAPOUT_BUSY = 40, "swapout", 1071, "pid"
     SWAPOUT_SKIP = 41, "swapout_procs", 992, "pid", "found", "wanted"
     SWAPOUT_DONE = 42, "swapout_procs", 1004, "action", "swapped_out", "considered"
-    SWAPPER_PICK = 43, "swapper", 784, "pid", "priority", "considered", "second_pid", "second_priority"
+    SWAPPER_PICK = 43, "swapper", 784, "pid", "priority", "considered", "losers"
     SWAPPER_SLEEP = 44, "swapper", 799, "timeout_ticks"
     SWAPPER_WAIT = 45, "swapper", 750, "free_min"
     FAULTIN = 46, "faultin", 709, "pid", "swtime_ticks"
@@ -82,6 +86,7 @@ class Kind(IntEnum):
     SHMFORK = 52, "vm_forkproc", 657, "pid", "parent"
     UNSHARE = 53, "vm_forkproc", 636, "pid", "vmspace"
     SWAP_DEBUG = 54, "swapout", 1046, "pid"
+    SWAPPER_LOSERS = 55, "swapper", 784, "pid", PACKED, PACKED, PACKED, PACKED
     # physmem
     PAGE_ALLOC_FAILED = 64, "vm_page_alloc", 0, "object", "pindex", "class", "free", "cached"
     FAULT_ZERO_FILL = 65, "vm_fault", 0, "vmspace", "va", "object", "pindex", "frame"
@@ -168,6 +173,29 @@ class EventLog:
 def unpack(records: bytes) -> list[Event]:
     """Unpack consecutive records."""
     return [Event(*fields) for fields in RECORD.iter_unpack(records)]
+
+
+def packed(pid: int, priority: int) -> int:
+    """A process id and a priority, both C ints, in one int64."""
+    return priority << 32 | pid
+
+
+def unpacked(value: int) -> tuple[int, int]:
+    """Process id and priority of what `packed` made."""
+    return value & 0xFFFFFFFF, value >> 32
+
+
+def told(kind: Kind, event: Event) -> str:
+    """The integers of an event with the names of its kind; what is packed is taken apart, or left out if empty."""
+    words = []
+    integers = (event.subject, event.a, event.b, event.c, event.d)
+    for name, value in zip(kind.fields, integers, strict=False):
+        if name != PACKED:
+            words.append(f"{name}={value}")
+        elif value != -1:
+            pid, priority = unpacked(value)
+            words.append(f"{name}={pid}:{priority}")
+    return " ".join(words)
 
 
 def _signed(value: int) -> int:

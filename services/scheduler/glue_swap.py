@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from hardware_sim.clock import INT_MIN, c_div, c_int, c_uint
+from hardware_sim.clock import c_div, c_int, c_uint
 from hardware_sim.cpu import COSTS, Pcb
 from services.ports.common import Status
 from services.ports.kstack import ThreadPcb
 from services.ports.scheduler import StackRead
 from services.runtime.errors import KernelPanic, kassert
-from services.runtime.events import Kind
+from services.runtime.events import LOSERS_PER_EVENT, Kind, packed
+from services.scheduler.candidates import SWAP_STATE
 from services.scheduler.kern import Kern
 from services.scheduler.proc_flags import (
     EBUSY,
@@ -46,7 +46,6 @@ from services.scheduler.sleepq import (
 from services.scheduler.state import FaultinFrame, Proc, SwapperFrame, Thread
 from services.scheduler.upcalls import suspend
 
-_SWAP_STATE = P_INMEM | P_SWAPPINGOUT | P_SWAPPINGIN
 _LIVELOCK_RETRIES = 100
 """EBUSY of one process, with no success and no movement of the clock in between, that count as a scan without end."""
 
@@ -240,7 +239,7 @@ def _why_not(k: Kern, p: Proc, scan: SwapoutScan) -> tuple[Skip, int, int] | Non
     k.ctx.env.preempt("swapout_procs:902")
     if p.p_lock != 0 or p.p_flag & (P_STOPPED_SINGLE | P_TRACED | P_SYSTEM | P_WEXIT):
         return Skip.HELD, p.p_lock, p.p_flag
-    if p.p_flag & _SWAP_STATE != P_INMEM:
+    if p.p_flag & SWAP_STATE != P_INMEM:
         return Skip.NOT_INMEM, p.p_flag, 0
     if p.p_state is not Prs.NORMAL:
         return Skip.NOT_NORMAL, p.p_state, 0
@@ -267,7 +266,7 @@ def swapout(k: Kern, p: Proc, scan: SwapoutScan) -> int:
     """swapout (vm_glue.c:1038-1093): 0, or EBUSY if a thread became unsafe."""
     if k.s.config.swap_debug:
         k.ctx.event(Kind.SWAP_DEBUG, p.p_pid)
-    k.ctx.kassert(p.p_flag & _SWAP_STATE == P_INMEM, "swapout: lost a swapout race?", "swapout", 1054)
+    k.ctx.kassert(p.p_flag & SWAP_STATE == P_INMEM, "swapout: lost a swapout race?", "swapout", 1054)
     resident = scan.resident_count(k, p.p_vmspace)
     k.s.vmspaces[p.p_vmspace].vm_swrss = resident
     p.p_flag &= ~P_INMEM
@@ -278,7 +277,7 @@ def swapout(k: Kern, p: Proc, scan: SwapoutScan) -> int:
             k.ctx.event(Kind.SWAPOUT_BUSY, p.p_pid, outcome=EBUSY)
             return EBUSY
         td.td_flags &= ~TDF_INMEM
-        td_set_inhib(td, TDI_SWAPPED)
+        td_set_inhib(k, td, TDI_SWAPPED)
         k.ctx.env.preempt("swapout:1075")
     kassert(p.p_threads, f"swapout: pid {p.p_pid} has no thread", "swapout", 1077)
     p.p_threads[0].ru_nswap += 1
@@ -286,6 +285,7 @@ def swapout(k: Kern, p: Proc, scan: SwapoutScan) -> int:
     scan.vm_thread_swapout(k, p)
     p.p_flag &= ~P_SWAPPINGOUT
     p.p_swtick = c_uint(k.ticks)
+    k.candidates.update_all(p)
     k.s.swapouts += 1
     k.ctx.event(Kind.SWAPOUT, p.p_pid, resident, p.p_swtick)
     return 0
@@ -296,7 +296,7 @@ def swapclear(k: Kern, p: Proc) -> None:
     for td in p.p_threads:
         td.td_flags |= TDF_INMEM
         td.td_flags &= ~TDF_SWAPINREQ
-        td_clr_inhib(td, TDI_SWAPPED)
+        td_clr_inhib(k, td, TDI_SWAPPED)
         if td.td_state is Tds.CAN_RUN and setrunnable(k, td) and k.ctx.invariants:
             raise KernelPanic("not waking up swapper", "swapclear", 1029)
     p.p_flag &= ~(P_SWAPPINGIN | P_SWAPPINGOUT)
@@ -331,6 +331,7 @@ def faultin(k: Kern, td: Thread, f: FaultinFrame) -> bool:
             return True
         p.p_lock += 1
         p.p_flag |= P_SWAPPINGIN
+        k.candidates.update_all(p)
         f.step, f.begun_us = 2, k.s.now_us
         k.ctx.event(Kind.FAULTIN, p.p_pid, c_int(k.ticks - p.p_swtick))
         k.ctx.env.preempt("faultin:710")
@@ -414,35 +415,13 @@ def swapper(k: Kern, td: Thread, f: SwapperFrame) -> bool:
 
 def _select(k: Kern) -> Proc | None:
     """The swapper's choice (vm_glue.c:755-792): the strictly highest priority, first in list order on ties."""
-    pp: Proc | None = None
-    second: Proc | None = None
-    ppri = second_pri = INT_MIN
-    considered = 0
-    for p, pri in _swapin_candidates(k):
-        considered += 1
-        if pri > ppri:
-            if pp is not p:
-                second, second_pri = pp, ppri
-            pp, ppri = p, pri
-        elif pri > second_pri and p is not pp:
-            second, second_pri = p, pri
+    ranking = k.candidates.choose(k.ticks, k.hz)
     k.s.owed_ns += len(k.s.allproc) * COSTS.scan_proc_ns
-    if pp is not None:
-        k.ctx.event(Kind.SWAPPER_PICK, pp.p_pid, ppri, considered, second.p_pid if second else -1, second_pri)
-    return pp
-
-
-def _swapin_candidates(k: Kern) -> Iterator[tuple[Proc, int]]:
-    """Every thread that only the swap-out keeps from running, as its process and priority, in list order."""
-    ticks, hz = k.ticks, k.hz
-    for p in reversed(k.s.allproc.values()):
-        if p.p_flag & _SWAP_STATE or p.p_state is Prs.NEW:
-            continue
-        swtime = c_int(c_uint(ticks - p.p_swtick) // hz)
-        for td in p.p_threads:
-            if td.td_inhibitors == TDI_SWAPPED:
-                slptime = c_div(c_int(ticks - td.td_slptick), hz)
-                pri = c_int(swtime + slptime)
-                if td.td_flags & TDF_SWAPINREQ == 0:
-                    pri = c_int(pri - p.p_nice * 8)
-                yield p, pri
+    if not ranking:
+        return None
+    (pid, priority), *losers = ranking
+    k.ctx.event(Kind.SWAPPER_PICK, pid, priority, len(k.candidates), len(losers))
+    for first in range(0, len(losers), LOSERS_PER_EVENT):
+        four = [packed(*loser) for loser in losers[first : first + LOSERS_PER_EVENT]]
+        k.ctx.event(Kind.SWAPPER_LOSERS, pid, *four, *[-1] * (LOSERS_PER_EVENT - len(four)))
+    return k.s.allproc[pid]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import pairwise
 
+from services.scheduler.candidates import row_of, waits_to_come_in
 from services.scheduler.kern import Kern
 from services.scheduler.proc_flags import (
     P_INMEM,
@@ -24,7 +26,7 @@ from services.scheduler.state import PROC0, ForkFrame, InitFrame, Proc, Thread
 def check_state(k: Kern) -> tuple[list[str], int]:
     """Violations of the invariants (one sentence each) and the number of objects compared."""
     s = k.s
-    found = [*_queues(k), *_stacks(k)]
+    found = [*_queues(k), *_stacks(k), *_candidates(k)]
     for p in s.allproc.values():
         found += _process(p)
     for p in s.zombproc.values():
@@ -80,6 +82,19 @@ def _process(p: Proc) -> Iterator[str]:
 
 def _in_memory(td: Thread, swapped: bool) -> bool:
     return td.td_flags & TDF_INMEM != 0 and not swapped and not td.td_flags & TDF_SWAPINREQ
+
+
+def _candidates(k: Kern) -> Iterator[str]:
+    """Whom the swapper considers are those whom vm_glue.c:758-773 finds, with the fields that they have now."""
+    procs = k.s.allproc.values()
+    theirs = {td.td_tid: row_of(p, td) for p in procs for td in p.p_threads if waits_to_come_in(p, td)}
+    rows = k.candidates.rows()
+    for tid in sorted(theirs.keys() | rows.keys()):
+        if theirs.get(tid) != rows.get(tid):
+            yield f"the swapper sees tid {tid} as {rows.get(tid)}, it is {theirs.get(tid)}"
+    seqs = [p.p_seq for p in procs]
+    if any(later <= earlier for earlier, later in pairwise(seqs)):
+        yield "the places of processes in allproc are not in its order"
 
 
 def _stacks(k: Kern) -> Iterator[str]:

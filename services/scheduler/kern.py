@@ -10,6 +10,7 @@ from services.ports.kstack import KstackPort, StackSample
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import ForkStep, Slept, StackRead
 from services.runtime.context import Context
+from services.scheduler.candidates import Candidates
 from services.scheduler.proc_flags import P_SYSTEM
 from services.scheduler.state import Proc, SchedState, Thread
 
@@ -39,6 +40,7 @@ class Kern:
         s: The scheduler's state.
         record: What a call from outside does, while there is one.
         busy_map: Address space whose lock somebody else holds at the preemption point that was just passed; 0: none.
+        candidates: Whom the swapper may choose; made of the state.
     """
 
     ctx: Context
@@ -47,6 +49,10 @@ class Kern:
     s: SchedState
     record: CallRecord | None = None
     busy_map: int = 0
+    candidates: Candidates = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.candidates = Candidates(self.s.allproc.values())
 
     @property
     def ticks(self) -> int:
@@ -80,6 +86,13 @@ class Kern:
         """The same for a number of instructions."""
         us, td.td_phase = divmod(td.td_phase + instructions, self.s.config.mips)
         self.spend(td, us, depth)
+
+    def allproc_insert_head(self, p: Proc) -> None:
+        """LIST_INSERT_HEAD(&allproc, p, p_list)."""
+        s = self.s
+        s.last_proc_seq += 1
+        p.p_seq = s.last_proc_seq
+        s.allproc[p.p_pid] = p
 
     def next_seq(self) -> int:
         """A sequence number."""

@@ -107,7 +107,7 @@ def _new_proc(k: Kern, p1: Proc, f: ForkFrame) -> Proc:
     if f.program is not None:
         p2.p_nice, p2.p_sleep_percent = f.program.nice, f.program.sleep_scale_percent
         td2.td_frame = exec_frame(k, f.program.name, f.program.regions)
-    s.allproc[f.p2] = p2
+    k.allproc_insert_head(p2)
     s.threads[tid] = td2
     p1.p_children.append(f.p2)
     return p2

@@ -226,9 +226,10 @@ def new_kproc(k: Kern, pid: int, name: str, tid: int, frame: Frame) -> Thread:
     s = k.s
     flags = P_SYSTEM | P_INMEM | (P_KTHREAD if pid != INIT else 0)
     td = Thread(tid, pid, td_priority=PVM, td_frame=frame, td_slice_us=SLICE_US)
-    s.allproc[pid] = Proc(
+    p = Proc(
         pid, name, p_state=Prs.NORMAL, p_flag=flags, p_vmspace=s.vmspace0, p_threads=[td], p_swtick=c_uint(k.ticks)
     )
+    k.allproc_insert_head(p)
     s.threads[tid] = td
     sched_add(k, td)
     return td

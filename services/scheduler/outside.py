@@ -233,3 +233,4 @@ def _run_now(k: Kern, td: Thread) -> None:
         k.s.runq = [entry for entry in k.s.runq if entry[2] != td.td_tid]
         heapify(k.s.runq)
     td.td_inhibitors, td.td_state = 0, Tds.RUNNING
+    k.candidates.update(k.proc(td.td_pid), td)

@@ -42,7 +42,7 @@ def place(k: Kern, procs: list[ProcState], vmspaces: list[VmspaceState]) -> None
     for space in vmspaces:
         s.vmspaces[space.vmspace] = Vmspace(space.refcnt, space.swrss, space.shm)
     for state in reversed(procs):
-        s.allproc[state.pid] = _place_proc(k, state)
+        _place_proc(k, state)
         s.last_pid = max(s.last_pid, state.pid)
 
 
@@ -78,7 +78,8 @@ def _enum(states: type[Prs] | type[Tds], value: int, field: str) -> None:
         raise Refused(Reason.FIELD_OUT_OF_RANGE, field, value, f"0 to {len(states) - 1}")
 
 
-def _place_proc(k: Kern, state: ProcState) -> Proc:
+def _place_proc(k: Kern, state: ProcState) -> None:
+    """A process at the head of the list."""
     p = Proc(
         state.pid,
         state.name,
@@ -90,9 +91,9 @@ def _place_proc(k: Kern, state: ProcState) -> Proc:
         p_vmspace=state.vmspace,
         p_start_us=k.s.now_us,
     )
-    k.s.allproc[state.pid] = p
+    k.allproc_insert_head(p)
     p.p_threads = [_place_thread(k, state.pid, thread) for thread in state.threads]
-    return p
+    k.candidates.update_all(p)
 
 
 def _place_thread(k: Kern, pid: int, state: ThreadState) -> Thread:
@@ -177,7 +178,9 @@ class _Field:
 
 def _of_proc(attribute: str, convert: Callable[[int], int]) -> _Field:
     def set_it(k: Kern, change: Change) -> None:
-        setattr(proc(k, change.id), attribute, convert(change.value))
+        p = proc(k, change.id)
+        setattr(p, attribute, convert(change.value))
+        k.candidates.update_all(p)
 
     return _Field(lambda k, change: proc(k, change.id), set_it)
 
@@ -186,6 +189,7 @@ def _of_thread(attribute: str, convert: Callable[[int], int]) -> _Field:
     def set_it(k: Kern, change: Change) -> None:
         td = thread(k, change.id)
         setattr(td, attribute, convert(change.value))
+        k.candidates.update(k.proc(td.td_pid), td)
         _queue(k, td)
 
     return _Field(lambda k, change: thread(k, change.id), set_it)

@@ -29,18 +29,23 @@ PROC0_CHANNEL = "proc0"
 """&proc0, where the swapper sleeps."""
 
 
-def td_set_inhib(td: Thread, inhibitor: int) -> None:
+def td_set_inhib(k: Kern, td: Thread, inhibitor: int) -> None:
     """TD_SET_INHIB."""
     td.td_state = Tds.INHIBITED
     td.td_inhibitors |= inhibitor
+    if td.td_inhibitors & TDI_SWAPPED:
+        k.candidates.update(k.proc(td.td_pid), td)
 
 
-def td_clr_inhib(td: Thread, inhibitor: int) -> None:
+def td_clr_inhib(k: Kern, td: Thread, inhibitor: int) -> None:
     """TD_CLR_INHIB: changes nothing if the inhibitor was not set."""
     if td.td_inhibitors & inhibitor:
+        swapped = td.td_inhibitors & TDI_SWAPPED
         td.td_inhibitors &= ~inhibitor
         if td.td_inhibitors == 0:
             td.td_state = Tds.CAN_RUN
+        if swapped:
+            k.candidates.update(k.proc(td.td_pid), td)
 
 
 def thread_safetoswapout(k: Kern, td: Thread) -> bool:
@@ -94,6 +99,7 @@ def setrunnable(k: Kern, td: Thread) -> bool:
     if td.td_flags & TDF_SWAPINREQ:
         return False
     td.td_flags |= TDF_SWAPINREQ
+    k.candidates.update(p, td)
     k.ctx.event(Kind.WAKEUP, td.td_tid, 1)
     return True
 
@@ -131,7 +137,7 @@ def msleep(
     if catch:
         td.td_flags |= TDF_SINTR
     s.sleepqs.setdefault(channel, []).append(td.td_tid)
-    td_set_inhib(td, TDI_SLEEPING)
+    td_set_inhib(k, td, TDI_SLEEPING)
     sched_sleep(k, td, priority)
     td.td_asleep_since_us = s.now_us
     seq = k.next_seq()
@@ -196,5 +202,5 @@ def _resume(k: Kern, td: Thread) -> bool:
     td.td_sleep_us += k.s.now_us - td.td_asleep_since_us
     if td.td_inhibitors & TDI_SLEEPING == 0:
         return False
-    td_clr_inhib(td, TDI_SLEEPING)
+    td_clr_inhib(k, td, TDI_SLEEPING)
     return setrunnable(k, td)

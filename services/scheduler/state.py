@@ -220,6 +220,8 @@ class Proc:
 
     p_pid: int
     p_comm: str
+    p_seq: int = 0
+    """Its place in allproc: the greater, the nearer to the head."""
     p_pptr: int = PROC0
     """Parent's process id."""
     p_state: Prs = Prs.NEW
@@ -283,6 +285,8 @@ class SchedState:
     """Counts queue insertions and timers: ties are broken by it, and a change of it means that something changed."""
     last_pid: int = FIRST_USER_PID - 1
     last_tid: int = FIRST_TID - 1
+    last_proc_seq: int = 0
+    """p_seq of the process that entered allproc last."""
     scripted: bool = False
     """Answers are scripted: scans take nothing for granted between two questions."""
     allproc: dict[int, Proc] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GLUE_SWAP = "services/scheduler/glue_swap.py"
+CANDIDATES = "services/scheduler/candidates.py"
 GLUE_FORK = "services/scheduler/glue_fork.py"
 SLEEPQ = "services/scheduler/sleepq.py"
 PROC_FLAGS = "services/scheduler/proc_flags.py"

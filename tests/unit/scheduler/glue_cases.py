@@ -161,7 +161,7 @@ class Glue:
             p_vmspace=self.vmspaces[name] if name else 0,
         )
         self.names[pid] = given["name"]
-        self.k.s.allproc[pid] = p
+        self.k.allproc_insert_head(p)
         for at, thread in enumerate(given.get("threads", [])):
             self._thread(p, pid * 100 + at, thread)
 
@@ -180,6 +180,7 @@ class Glue:
         )
         p.p_threads.append(td)
         self.k.s.threads[tid] = td
+        self.k.candidates.update(p, td)
         self.names[tid] = given["name"]
         if td.td_flags & TDF_INMEM == 0:
             self.machine.kstack.saved[tid] = b""
@@ -217,6 +218,7 @@ class Glue:
         p.p_lock = change.get("lock_count", p.p_lock)
         p.p_swtick = c_uint(change.get("swtick", p.p_swtick))
         p.p_nice = change.get("nice", p.p_nice)
+        self.k.candidates.update_all(p)
 
     def _change_thread(self, td: Thread, change: Json) -> None:
         td.td_state = Tds[change["state"]] if "state" in change else td.td_state
@@ -224,6 +226,7 @@ class Glue:
         td.td_inhibitors = bits(change["inhibitors"], INHIBITORS) if "inhibitors" in change else td.td_inhibitors
         td.td_pri_class = CLASSES[change["pri_class"]] if "pri_class" in change else td.td_pri_class
         td.td_slptick = change.get("slptick", td.td_slptick)
+        self.k.candidates.update(self.k.proc(td.td_pid), td)
 
     # families A and B
 
@@ -256,7 +259,7 @@ class Glue:
     def _new_sleeper(self) -> Thread:
         """A thread of the kernel that makes the call."""
         tid = 1 + max(self.k.s.threads, default=0)
-        self.k.s.allproc[0] = Proc(0, "kernel", p_state=Prs.NORMAL, p_flag=P_INMEM | P_SYSTEM)
+        self.k.allproc_insert_head(Proc(0, "kernel", p_state=Prs.NORMAL, p_flag=P_INMEM | P_SYSTEM))
         td = self.k.s.threads[tid] = Thread(tid, 0, td_state=Tds.RUNNING)
         return td
 
@@ -331,7 +334,7 @@ class Glue:
         return {"wakeups": self.woken, "wakeup_swapper": wanted}
 
     def wake_thread(self, thread: str) -> Json:
-        sleepq.td_clr_inhib(self.k.s.threads[self.pids[thread]], TDI_SLEEPING)
+        sleepq.td_clr_inhib(self.k, self.k.s.threads[self.pids[thread]], TDI_SLEEPING)
         return self.setrunnable(thread)
 
     # family G

@@ -52,7 +52,7 @@ def test_sleep_priority_decides_canswap(driver, priority, swappable):
 
 def test_a_suspended_thread_is_swappable_at_any_priority(driver):
     td = driver.thread()
-    td_set_inhib(td, TDI_SUSPENDED)
+    td_set_inhib(driver.m.core.k, td, TDI_SUSPENDED)
     sched_sleep(driver.m.core.k, td, 0)
     assert td.td_flags & TDF_CANSWAP
 
@@ -97,7 +97,7 @@ def test_setrunnable_asks_once_for_the_swapper(driver):
     assert setrunnable(k, td) is True
     assert td.td_flags & TDF_SWAPINREQ
     assert setrunnable(k, td) is False
-    td_clr_inhib(td, TDI_SWAPPED)
+    td_clr_inhib(k, td, TDI_SWAPPED)
     td.td_flags |= TDF_INMEM
     assert setrunnable(k, td) is False
     assert td.td_state is Tds.RUNQ
@@ -121,14 +121,14 @@ def test_setrunnable_panics(driver):
 
 
 def test_inhibitors_change_states_as_the_macros_do(driver):
-    td = driver.thread()
-    td_clr_inhib(td, TDI_SWAPPED)
+    k, td = driver.m.core.k, driver.thread()
+    td_clr_inhib(k, td, TDI_SWAPPED)
     assert td.td_state is Tds.RUNNING
-    td_set_inhib(td, TDI_SLEEPING)
-    td_set_inhib(td, TDI_SWAPPED)
-    td_clr_inhib(td, TDI_SLEEPING)
+    td_set_inhib(k, td, TDI_SLEEPING)
+    td_set_inhib(k, td, TDI_SWAPPED)
+    td_clr_inhib(k, td, TDI_SLEEPING)
     assert td.td_state is Tds.INHIBITED
-    td_clr_inhib(td, TDI_SWAPPED)
+    td_clr_inhib(k, td, TDI_SWAPPED)
     assert td.td_state is Tds.CAN_RUN
 
 
