@@ -65,3 +65,14 @@ def test_named_cases_and_tests_exist():
             assert set(letters.split(", ")) <= families
         for path in re.findall(r"`(tests/[\w/]+\.py)`", row[4]):
             assert (ROOT / path).exists(), f"{row[0]}: there is no {path}"
+
+
+def test_every_kept_defect_is_shown_by_a_test():
+    text = (ROOT / "docs/fidelity.md").read_text().split("## Defects and races")[1].split("\n## ")[0]
+    listed = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(listed) >= 12
+    for defect, lines, shown_by in listed:
+        assert all(1 < int(line) <= LAST_LINE for line in re.findall(r"\d+", lines)), defect
+        found = re.fullmatch(r"`([\w/]+\.py)` `(test_\w+)`", shown_by)
+        assert found, f"no test shows: {defect}"
+        assert found[2] in functions_of(ROOT / found[1]), f"there is no {found[2]} in {found[1]}"

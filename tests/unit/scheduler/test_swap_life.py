@@ -13,6 +13,7 @@ from services.runtime.events import Kind, unpack
 from services.scheduler import glue_swap
 from services.scheduler.inspect import check_state
 from services.scheduler.proc_flags import P_INMEM, TDF_SWAPINREQ, TDI_SLEEPING, TDI_SWAPPED
+from services.scheduler.sleepq import sleepq_remove
 
 NORMAL, IDLE = 1, 2
 
@@ -179,17 +180,22 @@ def test_the_swapper_waits_for_memory_and_goes_on_when_it_is_freed():
     assert events(driver, Kind.SWAPPER_WAIT)
 
 
-def test_a_kick_while_the_swapper_is_awake_is_lost_until_its_timeout():
-    driver = asleep(seconds=5)
+def test_a_kick_before_the_swapper_sleeps_is_lost_for_ten_seconds():
+    driver = asleep()
     pass_time(driver, 3)
+    k, td = driver.m.core.k, driver.thread()
+
+    def wake(point):
+        if point == "swapper:793" and td.td_wchan:
+            sleepq_remove(k, td)
+
+    k.ctx.env.preempt = wake
     driver.m.core.swapout_procs(NORMAL)
-    driver.thread().td_flags |= TDF_SWAPINREQ
-    swapper = driver.m.core.k.s.threads[100000]
-    before = driver.dispatch.now_us
+    lost = driver.dispatch.now_us
     while driver.m.core.stats().swapins == 0:
         driver.report(elapsed_us=driver.dispatch.budget_us)
-    assert before + 2 * SECOND < driver.dispatch.now_us < before + 11 * SECOND
-    assert swapper.td_wmesg == "swapin"
+    assert [event.subject for event in events(driver, Kind.KICK_PROC0)] == [0], "nobody slept there"
+    assert 10 * SECOND <= driver.dispatch.now_us - lost < 11 * SECOND
 
 
 def test_kick_proc0_makes_the_swapper_look():
