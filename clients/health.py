@@ -9,6 +9,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos import common_pb2, common_pb2_grpc
+from services.runtime.remote import open_channel
+from services.runtime.tls import Tls
 
 _TIMEOUT_S = 1.0
 
@@ -25,13 +27,14 @@ class ServiceState:
     """Identity of the process; None: it did not answer."""
 
 
-def service_state(address: str) -> ServiceState:
+def service_state(address: str, tls: Tls | None = None) -> ServiceState:
     """Ask a service for its health and its identity.
 
     Args:
         address: gRPC target.
+        tls: Who asks.
     """
-    with grpc.insecure_channel(address) as channel:
+    with open_channel(address, tls) as channel:
         health = _health(channel, _TIMEOUT_S)
         begun = time.perf_counter()
         try:
@@ -41,14 +44,15 @@ def service_state(address: str) -> ServiceState:
         return ServiceState(health, round((time.perf_counter() - begun) * 1e6), info)
 
 
-def serving(address: str, timeout_s: float) -> bool:
+def serving(address: str, timeout_s: float, tls: Tls | None = None) -> bool:
     """A server's overall health is SERVING.
 
     Args:
         address: gRPC target.
         timeout_s: Longest time to wait for its answer, in seconds.
+        tls: Who asks.
     """
-    with grpc.insecure_channel(address) as channel:
+    with open_channel(address, tls) as channel:
         return _health(channel, timeout_s) == "SERVING"
 
 

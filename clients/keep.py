@@ -22,6 +22,7 @@ from protos import machine_pb2
 from protos.machine_pb2_grpc import add_MachineServiceServicer_to_server
 from services.runtime.config import is_private
 from services.runtime.remote import MESSAGE_BYTES_MAX
+from services.runtime.tls import Tls, add_port, is_encrypted
 
 WORKERS = 24
 """Threads that answer calls; a stream holds one."""
@@ -32,7 +33,7 @@ DRAIN_S = 3.0
 _POLL_S = 0.25
 
 
-def listen_address(listen: str, insecure_bind: bool) -> str:
+def listen_address(listen: str, insecure_bind: bool, tls: Tls | None = None) -> str:
     """Where to serve: what the user asked for, or a socket in the private directory.
 
     Raises:
@@ -43,9 +44,10 @@ def listen_address(listen: str, insecure_bind: bool) -> str:
         raise BadInput(f"a system is up already (pid {state.pid}, {state.address}); end it with `vmglue down`")
     if not listen:
         listen = f"unix:{runtime_directory() / 'machine.sock'}"
-    if not insecure_bind and not is_private(listen):
+    if not (insecure_bind or is_private(listen) or is_encrypted(listen, tls)):
         raise BadInput(
-            f"--listen {listen}: anybody could call; expected unix:PATH, a loopback address, or --insecure-bind"
+            f"--listen {listen}: anybody could call; expected unix:PATH, a loopback address, or "
+            "--tls-cert, --tls-key and --tls-ca"
         )
     if listen.startswith("unix:"):
         _free_socket(Path(listen.removeprefix("unix:")))
@@ -53,12 +55,13 @@ def listen_address(listen: str, insecure_bind: bool) -> str:
 
 
 @contextmanager
-def served(system: System, listen: str) -> Iterator[MachineServicer]:
+def served(system: System, listen: str, tls: Tls | None = None) -> Iterator[MachineServicer]:
     """Serve machine.proto, announced as the user's default system.
 
     Args:
         system: Services and ports.
         listen: Where.
+        tls: Who serves, and whom it believes.
 
     Raises:
         BadInput: The address cannot be taken.
@@ -67,7 +70,7 @@ def served(system: System, listen: str) -> Iterator[MachineServicer]:
     servicer = MachineServicer(machine)
     server = _server(servicer)
     try:
-        address = _bind(server, listen)
+        address = _bind(server, listen, tls)
         server.start()
         write_state(address, system.machine)
         yield servicer
@@ -107,11 +110,11 @@ def _server(servicer: MachineServicer) -> grpc.Server:
     return server
 
 
-def _bind(server: grpc.Server, listen: str) -> str:
+def _bind(server: grpc.Server, listen: str, tls: Tls | None) -> str:
     """Take the address; with port 0 the one that was given."""
     before = os.umask(0o177)  # a socket is made with mode 0600
     try:
-        port = server.add_insecure_port(listen)
+        port = add_port(server, listen, tls)
     except RuntimeError as error:
         raise BadInput(f"--listen {listen}: cannot be taken: {error}") from None
     finally:

@@ -13,11 +13,11 @@ from services.ports.kstack import KstackPort
 from services.ports.pager import PagerPort
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import SchedulerPort
-from services.runtime.config import is_private
 from services.runtime.context import Context
 from services.runtime.counters import AbsentBoard, CounterBoard, MemoryBoard
 from services.runtime.errors import ServiceFault, ServiceLost
 from services.runtime.process import keep_freed_memory, pss_bytes
+from services.runtime.tls import Tls
 
 SERVICES = ("pager", "physmem", "kstack", "scheduler")
 """The services, from the bottom up."""
@@ -85,13 +85,16 @@ def local_kernel(allow_inject: bool = False) -> Kernel:
     )
 
 
-def connect_kernel(addresses: Mapping[str, str], machine: str = "", redis_url: str = "") -> Kernel:
+def connect_kernel(
+    addresses: Mapping[str, str], machine: str = "", redis_url: str = "", tls: Tls | None = None
+) -> Kernel:
     """Reach four running services.
 
     Args:
         addresses: gRPC target of each service, by name.
         machine: Name of the machine; its keys in Redis carry it.
         redis_url: Redis of those services; empty: the shared counters cannot be read.
+        tls: Who calls.
     """
     from services.runtime.redis_board import RedisBoard  # gRPC and Redis are needed for this wiring alone
     from services.runtime.remote import Caller, connect, open_channel
@@ -100,7 +103,7 @@ def connect_kernel(addresses: Mapping[str, str], machine: str = "", redis_url: s
     board = RedisBoard(redis_url, machine) if redis_url else AbsentBoard()
     ctx = Context("orchestrator")
     caller = Caller(ctx, machine)
-    channels = {name: open_channel(addresses[name], not is_private(addresses[name])) for name in SERVICES}
+    channels = {name: open_channel(addresses[name], tls) for name in SERVICES}
     return Kernel(
         ctx=ctx,
         pager=connect(PagerPort, channels["pager"], caller),

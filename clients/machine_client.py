@@ -26,6 +26,7 @@ from protos.machine_pb2_grpc import MachineServiceStub
 from services.runtime.errors import ServiceFault
 from services.runtime.remote import open_channel
 from services.runtime.status import raised
+from services.runtime.tls import Tls
 
 DEFAULT = "default"
 """Target that names the system which `vmglue up` keeps for this user."""
@@ -70,17 +71,18 @@ class MachineClient:
         address: gRPC target.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, tls: Tls | None = None) -> None:
         """Connect, and make sure that a vmglue system answers.
 
         Args:
             target: Address, socket path, `default`, or empty for the default system.
+            tls: Who calls.
 
         Raises:
             BadInput: Nothing answers there.
         """
         self.address = resolve_target(target)
-        self._channel = open_channel(self.address)
+        self._channel = open_channel(self.address, tls)
         self._stub = MachineServiceStub(self._channel)
         try:
             self.topology: pb.GetTopologyResponse = self._stub.GetTopology(

@@ -32,6 +32,7 @@ from services.runtime.process import package_version
 from services.runtime.redis_url import without_credentials
 from services.runtime.servicer import AnswerCache
 from services.runtime.status import Abort, internal, loss, refusal
+from services.runtime.tls import Tls
 
 _PROGRESS_MS = 250
 _WATCH_INTERVAL_S = 0.1
@@ -185,7 +186,7 @@ class MachineServicer(MachineServiceServicer):
             machine=system.machine,
             workload=machine.workload,
             progress=self._answer(context, self._fresh_progress) if loaded else self._progress(),
-            services=[_service(row, system.addresses.get(row["name"], "")) for row in rows],
+            services=[_service(row, system.addresses.get(row["name"], ""), system.tls) for row in rows],
             waiters=self._answer(context, self._waiters) if loaded else [],
             failure=_failure(machine.failure, machine.state) if machine.failure else None,
         )
@@ -388,9 +389,9 @@ def _script(script: pb.Script) -> Answers:
     )
 
 
-def _service(row: dict[str, Any], address: str) -> pb.ServiceStatus:
+def _service(row: dict[str, Any], address: str, tls: Tls | None) -> pb.ServiceStatus:
     """A service's row with what its process tells; one without an address lives in this process."""
-    state = service_state(address) if address else ServiceState("SERVING")
+    state = service_state(address, tls) if address else ServiceState("SERVING")
     status = pb.ServiceStatus(
         name=row["name"],
         address=row["address"],

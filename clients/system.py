@@ -26,6 +26,7 @@ from clients.numba_cache import is_compiled, numba_cache
 from clients.redis_url import check_redis
 from clients.statefile import ProcessId, alive, this_process
 from services.runtime.errors import ServiceLost
+from services.runtime.tls import Tls
 
 UPSTREAMS: Mapping[str, tuple[str, ...]] = {
     "pager": (),
@@ -58,6 +59,8 @@ class SystemConfig:
     """URL of a Redis server; empty: one is started with the system."""
     allow_inject: bool = False
     """A boot may allow scripted answers."""
+    tls: Tls | None = None
+    """Who calls services that run elsewhere; those that are started here listen on Unix sockets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class System:
         machine: Name of the machine.
         redis: URL of Redis.
         processes: The services that were started here, by name.
+        addresses: gRPC targets of all of them, by name.
+        tls: Who calls them.
     """
 
     kernel: Kernel
@@ -104,6 +109,7 @@ class System:
     redis: str = ""
     processes: dict[str, ServiceProcess] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
+    tls: Tls | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
@@ -141,7 +147,7 @@ class System:
             addresses = {name: service.address for name, service in processes.items()}
             kernel = connect_kernel(addresses, machine=machine, redis_url=redis)
             stack.callback(kernel.close)
-            return cls(kernel, machine, redis, processes, addresses, stack.pop_all())
+            return cls(kernel, machine, redis, processes, addresses, _stack=stack.pop_all())
 
     @classmethod
     def join(cls, addresses: Mapping[str, str], config: SystemConfig, poll: Note = lambda _: None) -> System:
@@ -157,16 +163,16 @@ class System:
         """
         deadline = time.monotonic() + READY_S
         for name, address in addresses.items():
-            while not serving(address, timeout_s=0.5):
+            while not serving(address, 0.5, config.tls):
                 poll(name)
                 if time.monotonic() > deadline:
                     raise SystemFailed(f"{name} at {address} does not serve")
-        info = service_state(addresses["scheduler"]).info
+        info = service_state(addresses["scheduler"], config.tls).info
         machine = config.machine or (info.machine if info is not None else "")
-        kernel = connect_kernel(dict(addresses), machine=machine, redis_url=config.redis)
+        kernel = connect_kernel(dict(addresses), machine, config.redis, config.tls)
         stack = ExitStack()
         stack.callback(kernel.close)
-        return cls(kernel, machine, config.redis, addresses=dict(addresses), _stack=stack)
+        return cls(kernel, machine, config.redis, addresses=dict(addresses), tls=config.tls, _stack=stack)
 
     def check(self) -> None:
         """Raise SystemFailed if a service that was started here has ended."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 
 import pytest
 from hypothesis import settings
@@ -20,3 +22,17 @@ def system(request):
     """One system for each wiring, which accepts scripted answers; every user boots it anew."""
     with start_system(request.param, allow_inject=True) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def free_ports():
+    """A function that finds so many ports of this host that nobody listens on."""
+
+    def find(count):
+        with contextlib.ExitStack() as stack:
+            listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+            for listener in listeners:
+                listener.bind(("127.0.0.1", 0))
+            return [listener.getsockname()[1] for listener in listeners]
+
+    return find

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from clients.cli import checkpoint_commands, run_command, system_commands, tool_commands
+from clients.cli.options import with_tls
 from services.runtime.process import package_version
 
 app = typer.Typer(
@@ -35,15 +36,16 @@ def _main(
     """FreeBSD's vm_glue.c as a running, distributed, inspectable machine."""
 
 
-app.command("run")(run_command.run)
-app.command("up")(system_commands.up)
-app.command("down")(system_commands.down)
-app.command("status")(system_commands.status)
-app.command("sysctl")(system_commands.sysctl)
+app.command("run")(with_tls(run_command.run))
+app.command("up")(with_tls(system_commands.up))
+app.command("down")(with_tls(system_commands.down))
+app.command("status")(with_tls(system_commands.status))
+app.command("sysctl")(with_tls(system_commands.sysctl))
 app.command("workloads")(tool_commands.workloads)
 app.command("events")(tool_commands.events)
 app.command("capture", context_settings={"allow_interspersed_args": False})(tool_commands.capture)
-app.command("conform")(tool_commands.conform)
+app.command("conform")(with_tls(tool_commands.conform))
+app.command("certs")(tool_commands.certs)
 app.command("bench")(tool_commands.bench)
 app.add_typer(tool_commands.trace, name="trace")
 app.add_typer(checkpoint_commands.checkpoint, name="checkpoint")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clients.cli.options import JsonOption, TargetOption
+from clients.cli.options import JsonOption, TargetOption, with_tls
 from clients.exits import BadInput, Exit
 from clients.signals import Interrupts
+from services.runtime.tls import Tls
 
 if TYPE_CHECKING:  # heavy: only the command itself pays for them
     from clients.checkpoint_file import CheckpointFile
@@ -31,7 +32,8 @@ LimitOption = Annotated[int, typer.Option(min=0, help="Print at most so many val
 
 
 @checkpoint.command()
-def save(file: FileArgument, target: TargetOption = "") -> int:
+@with_tls
+def save(file: FileArgument, target: TargetOption = "", *, tls: Tls | None) -> int:
     """Save the machine between two slices; a run goes on meanwhile.
 
     Examples:
@@ -43,7 +45,7 @@ def save(file: FileArgument, target: TargetOption = "") -> int:
 
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise BadInput(f"{file}: cannot be written; expected a file in a directory that exists")
-    with MachineClient(target) as client:
+    with MachineClient(target, tls) as client:
         data = client.save_checkpoint()
     about = CheckpointFile.unpack(data).about
     partial = file.with_name(file.name + ".part")
@@ -57,6 +59,7 @@ def save(file: FileArgument, target: TargetOption = "") -> int:
 
 
 @checkpoint.command()
+@with_tls
 def load(
     file: FileArgument,
     target: TargetOption = "",
@@ -65,6 +68,8 @@ def load(
         bool, typer.Option("--check", help="With --run: verify all invariants after every batch.")
     ] = False,
     as_json: JsonOption = False,
+    *,
+    tls: Tls | None,
 ) -> int:
     """Bring a running system's machine to a checkpoint; what it did before is dropped.
 
@@ -75,7 +80,7 @@ def load(
     from clients.machine_client import MachineClient
 
     _opened(file)  # what is damaged is refused here, with the file's name
-    with MachineClient(target) as client, Interrupts() as interrupts:
+    with MachineClient(target, tls) as client, Interrupts() as interrupts:
         answer = client.load_checkpoint(file.read_bytes())
         if not run:
             print(f"{answer.workload} stands at {answer.progress.now_us / 1e6:.6f} s")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
 from clients.exits import BadInput
+from services.runtime.tls import VARIABLES, TlsError, read_tls
 
 SERVICE_NAMES = ("pager", "physmem", "kstack", "scheduler")
 
@@ -43,7 +47,44 @@ ServiceOption = Annotated[
     list[str],
     typer.Option("--service", metavar="NAME=ADDRESS", help="Use services that run elsewhere; all four must be named."),
 ]
+TlsCertOption = Annotated[
+    str,
+    typer.Option(
+        "--tls-cert",
+        metavar="PEM",
+        envvar=VARIABLES["cert"],
+        help="Your certificate, for other addresses than sockets.",
+    ),
+]
+TlsKeyOption = Annotated[
+    str, typer.Option("--tls-key", metavar="PEM", envvar=VARIABLES["key"], help="Its private key.")
+]
+TlsCaOption = Annotated[
+    str,
+    typer.Option("--tls-ca", metavar="PEM", envvar=VARIABLES["ca"], help="The authority that the others' are from."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def with_tls(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options --tls-cert, --tls-key and --tls-ca in place of its parameter `tls`."""
+    signature = inspect.signature(command, eval_str=True)
+    options = [
+        inspect.Parameter(f"tls_{name}", inspect.Parameter.KEYWORD_ONLY, default="", annotation=annotation)
+        for name, annotation in (("cert", TlsCertOption), ("key", TlsKeyOption), ("ca", TlsCaOption))
+    ]
+    kept = [parameter for name, parameter in signature.parameters.items() if name != "tls"]
+
+    @wraps(command)
+    def called(*args: Any, tls_cert: str, tls_key: str, tls_ca: str, **kwargs: Any) -> int:
+        try:
+            tls = read_tls(tls_cert, tls_key, tls_ca)
+        except TlsError as wrong:
+            raise BadInput(str(wrong)) from None
+        return command(*args, tls=tls, **kwargs)
+
+    called.__signature__ = signature.replace(parameters=[*kept, *options])  # type: ignore[attr-defined]  # for typer
+    return called
 
 
 def parse_services(values: list[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from clients.cli.options import (
 )
 from clients.exits import BadInput, Exit, SystemFailed
 from clients.signals import Interrupts
+from services.runtime.tls import Tls
 
 if TYPE_CHECKING:  # heavy: only the command itself pays for them
     from clients.display import ProgressDisplay
@@ -55,6 +56,8 @@ class RunOptions:
     """Services that run elsewhere; empty: started."""
     check: bool
     """Verify invariants after every batch."""
+    tls: Tls | None = None
+    """Who calls a running system, or services that run elsewhere."""
 
 
 def run(
@@ -76,6 +79,8 @@ def run(
     check: Annotated[bool, typer.Option("--check", help="Verify all invariants after every batch.")] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show neither progress nor the final table.")] = False,
+    *,
+    tls: Tls | None,
 ) -> int:
     """Run a workload and report what the machine did.
 
@@ -89,7 +94,7 @@ def run(
     from clients.workload import load_workload, override
 
     chosen = override(load_workload(workload), ram=ram, swap=swap, seed=seed, preempt_seed=preempt_seed, sysctls=set_)
-    options = RunOptions(wiring, target, redis, parse_services(service), check)
+    options = RunOptions(wiring, target, redis, parse_services(service), check, tls)
     for path in (report, html, events):
         _check_writable(path)
     with Interrupts() as interrupts, ExitStack() as stack:
@@ -132,7 +137,7 @@ def _system(options: RunOptions, display: ProgressDisplay, interrupts: Interrupt
 
     if options.wiring is Wiring.LOCAL and not options.services:
         return System.local()
-    config = SystemConfig(redis=options.redis)
+    config = SystemConfig(redis=options.redis, tls=options.tls)
     if options.services:
         return System.join(options.services, config, lambda _: interrupts.check())
     return System.start(config, display.note, lambda _: interrupts.check())
@@ -148,7 +153,7 @@ def _run_there(
     """Run on a system that is up and stays up."""
     from clients.machine_client import MachineClient
 
-    with MachineClient(options.target) as client:
+    with MachineClient(options.target, options.tls) as client:
         client.load(workload)
         interrupts.check()
         report = go_on(client, options.check, display, interrupts)

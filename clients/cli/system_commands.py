@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,10 +25,11 @@ from clients.cli.options import (
 )
 from clients.exits import BadInput, Exit, SystemFailed
 from clients.signals import Interrupts
+from services.runtime.tls import Tls
 
 if TYPE_CHECKING:  # heavy: only the command itself pays for them
     from clients.machine_client import MachineClient
-    from clients.system import System
+    from clients.system import System, SystemConfig
 
 _DOWN_S = 15.0
 """Longest time that a system may take to end."""
@@ -53,6 +55,8 @@ def up(
     insecure_bind: Annotated[
         bool, typer.Option("--insecure-bind", help="Listen beyond loopback, unencrypted.")
     ] = False,
+    *,
+    tls: Tls | None,
 ) -> int:
     """Start a system that stays, and print where it serves machine.proto.
 
@@ -61,14 +65,17 @@ def up(
     * `vmglue up --listen 127.0.0.1:7100`
     """
     from clients.keep import keep, listen_address, served
+    from clients.system import SystemConfig
 
     if detach:
         return _detach()
-    address = listen_address(listen, insecure_bind)
+    address = listen_address(listen, insecure_bind, tls)
     with Interrupts() as interrupts:
         with (
-            _system(wiring, machine, redis, parse_services(service), allow_inject, interrupts) as system,
-            served(system, address) as servicer,
+            _system(
+                wiring, SystemConfig(machine, redis, allow_inject, tls), parse_services(service), interrupts
+            ) as system,
+            served(system, address, tls) as servicer,
         ):
             where = _served_at(address)
             print(f"machine.proto is served at {where}; end it with `vmglue down` or Ctrl-C", flush=True)
@@ -76,7 +83,7 @@ def up(
         return interrupts.exit or Exit.OK
 
 
-def down(target: TargetOption = "") -> int:
+def down(target: TargetOption = "", *, tls: Tls | None) -> int:
     """End the system that `vmglue up` keeps, or another one.
 
     Examples:
@@ -91,7 +98,7 @@ def down(target: TargetOption = "") -> int:
         print("no system is up")
         return Exit.OK
     try:
-        with MachineClient(target) as client:
+        with MachineClient(target, tls) as client:
             client.shutdown()
             address = client.address
     except BadInput:
@@ -110,7 +117,7 @@ def down(target: TargetOption = "") -> int:
     return Exit.OK
 
 
-def status(target: TargetOption = "", as_json: JsonOption = False) -> int:
+def status(target: TargetOption = "", as_json: JsonOption = False, *, tls: Tls | None) -> int:
     """Show a running system: the run, the services, and who waits for what.
 
     Examples:
@@ -120,7 +127,7 @@ def status(target: TargetOption = "", as_json: JsonOption = False) -> int:
     from clients.machine_client import MachineClient
     from clients.status_view import print_status, status_dict
 
-    with MachineClient(target) as client:
+    with MachineClient(target, tls) as client:
         found = status_dict(client.topology, client.status())
     if as_json:
         print(json.dumps(found, indent=1))
@@ -136,6 +143,8 @@ def sysctl(
     ] = None,
     target: TargetOption = "",
     as_json: JsonOption = False,
+    *,
+    tls: Tls | None,
 ) -> int:
     """Read or set sysctls of a running system; without one, show those of a machine at boot.
 
@@ -148,7 +157,7 @@ def sysctl(
     if target or read_state() is not None:
         from clients.machine_client import MachineClient
 
-        with MachineClient(target) as client:
+        with MachineClient(target, tls) as client:
             found = _read_or_set(client, names or [])
     else:
         found = _at_boot(names or [])
@@ -200,10 +209,8 @@ def _integer(setting: str, text: str) -> int:
         raise BadInput(f"{setting}: expected NAME=VALUE with a whole number") from None
 
 
-def _system(
-    wiring: Wiring, machine: str, redis: str, services: dict[str, str], allow_inject: bool, interrupts: Interrupts
-) -> System:
-    from clients.system import System, SystemConfig
+def _system(wiring: Wiring, config: SystemConfig, services: dict[str, str], interrupts: Interrupts) -> System:
+    from clients.system import System
 
     def poll(_: str) -> None:
         interrupts.check()
@@ -212,10 +219,10 @@ def _system(
         print(text, file=sys.stderr, flush=True)
 
     if services:
-        return System.join(services, SystemConfig(machine, redis), poll)
+        return System.join(services, config, poll)
     if wiring is Wiring.LOCAL:
-        return System.local(allow_inject)
-    return System.start(SystemConfig(machine or "default", redis, allow_inject), note, poll)
+        return System.local(config.allow_inject)
+    return System.start(replace(config, machine=config.machine or "default"), note, poll)
 
 
 def _served_at(address: str) -> str:

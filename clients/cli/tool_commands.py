@@ -14,6 +14,7 @@ import typer
 from clients.cli.options import JsonOption, TargetOption, Wiring, WiringOption
 from clients.exits import BadInput, Exit
 from clients.signals import Interrupts
+from services.runtime.tls import Tls
 
 if TYPE_CHECKING:  # heavy: only the command itself pays for it
     from clients.system import System
@@ -134,6 +135,8 @@ def conform(
     wiring: WiringOption = Wiring.GRPC,
     target: TargetOption = "",
     as_json: JsonOption = False,
+    *,
+    tls: Tls | None,
 ) -> int:
     """Compare the kernel with what the compiled C code answered.
 
@@ -147,10 +150,10 @@ def conform(
     if missing is not None:
         raise BadInput(f"{missing}: no such file; expected a .jsonl file of cases or a directory of them")
     with Interrupts() as interrupts:
-        return play(paths, partial(_scripted_system, wiring, target, interrupts), as_json)
+        return play(paths, partial(_scripted_system, wiring, target, tls, interrupts), as_json)
 
 
-def _scripted_system(wiring: Wiring, target: str, interrupts: Interrupts) -> System:
+def _scripted_system(wiring: Wiring, target: str, tls: Tls | None, interrupts: Interrupts) -> System:
     """A system that accepts scripted answers; a running one must have been started to."""
     from clients.system import System, SystemConfig
 
@@ -160,15 +163,34 @@ def _scripted_system(wiring: Wiring, target: str, interrupts: Interrupts) -> Sys
     if target:
         from clients.machine_client import MachineClient
 
-        with MachineClient(target) as client:
+        with MachineClient(target, tls) as client:
             topology = client.topology
         addresses = {service.name: service.address for service in topology.services}
         if not addresses:
             raise BadInput(f"{target}: its services live in its own process and cannot be called one by one")
-        return System.join(addresses, SystemConfig(topology.machine, topology.redis), poll)
+        return System.join(addresses, SystemConfig(topology.machine, topology.redis, tls=tls), poll)
     if wiring is Wiring.LOCAL:
         return System.local(allow_inject=True)
     return System.start(SystemConfig(allow_inject=True), lambda text: print(text, file=sys.stderr), poll)
+
+
+def certs(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; valid ones are kept.")],
+    hosts: Annotated[
+        list[str], typer.Option("--hosts", metavar="NAME", help="A further name of the services' hosts; repeat it.")
+    ] = [],  # noqa: B006 - typer copies it
+    days: Annotated[int, typer.Option(min=1, help="Days that new certificates are good for.")] = 365,
+) -> int:
+    """Make an authority and certificates for the services, an operator and a viewer.
+
+    Examples:
+    * `vmglue certs ./certs`
+    * `vmglue certs ./certs --hosts build.example.org --hosts 10.0.0.7 --days 30`
+    """
+    from clients.certs import make_certificates
+
+    print("\n".join(make_certificates(directory, hosts, days)))
+    return Exit.OK
 
 
 def bench(

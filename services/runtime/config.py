@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from services.runtime.redis_url import with_password, without_credentials
+from services.runtime.tls import VARIABLES, Tls, TlsError, is_encrypted, read_tls
 
 
 class Exit(IntEnum):
@@ -34,7 +35,7 @@ class ServiceConfig:
 
     service: str
     """pager, physmem, kstack or scheduler."""
-    listen: str
+    listen: tuple[str, ...]
     """Where to listen: `unix:PATH` or `HOST:PORT` (port 0: any)."""
     machine: str
     """Name of the machine; part of every key in Redis."""
@@ -48,6 +49,8 @@ class ServiceConfig:
     """A boot may allow scripted answers."""
     insecure_bind: bool
     """Other addresses than loopback are allowed, without encryption: for a private network of containers."""
+    tls: Tls | None
+    """Who this service is, and whom it believes; None: its addresses but Unix sockets are not encrypted."""
     parent: int
     """Process id of the parent with which to end; 0: none."""
     log_level: str
@@ -63,6 +66,7 @@ class ServiceConfig:
         """The settings without credentials, for the log."""
         shown = {name: getattr(self, name) for name in self.__slots__}
         shown["redis"] = without_credentials(self.redis)
+        shown["tls"] = str(self.tls.cert) if self.tls is not None else ""
         return shown
 
 
@@ -83,26 +87,33 @@ def read_config(service: str, upstreams: Sequence[str], argv: Sequence[str]) -> 
     if set(targets) != set(upstreams):
         wanted = " ".join(f"--upstream {name}=ADDRESS" for name in upstreams) or "no --upstream"
         parser.error(f"--upstream names {sorted(targets)}; {service} needs {wanted}")
-    if not options.listen:
+    try:
+        tls = read_tls(options.tls_cert, options.tls_key, options.tls_ca)
+    except TlsError as wrong:
+        parser.error(str(wrong))
+    listen = tuple(options.listen or _env("listen").split())
+    if not listen:
         parser.error("--listen: missing; expected unix:PATH or HOST:PORT")
-    if not options.insecure_bind and not is_private(options.listen):
-        parser.error(
-            f"--listen {options.listen}: anybody could call; expected unix:PATH, a loopback address, or "
-            "--insecure-bind for a private network"
-        )
+    for address in listen:
+        if not (options.insecure_bind or is_private(address) or is_encrypted(address, tls)):
+            parser.error(
+                f"--listen {address}: anybody could call; expected unix:PATH, a loopback address, or "
+                "--tls-cert, --tls-key and --tls-ca"
+            )
     try:
         with_password(options.redis)
     except OSError as error:
         parser.error(f"--redis {options.redis}: {error}; expected password_file=PATH with a file that can be read")
     return ServiceConfig(
         service=service,
-        listen=options.listen,
+        listen=listen,
         machine=options.machine,
         upstream=targets,
         redis=options.redis,
         swap_file=options.swap_file,
         allow_inject=options.allow_inject,
         insecure_bind=options.insecure_bind,
+        tls=tls,
         parent=os.getppid() if options.die_with_parent == 0 else options.die_with_parent or 0,
         log_level=options.log_level,
         log_format=options.log_format,
@@ -129,7 +140,12 @@ def _parser(service: str) -> argparse.ArgumentParser:
         prog=f"python -m services.{service}", description=f"The {service} service of a simulated machine."
     )
     add = parser.add_argument
-    add("--listen", default=_env("listen"), metavar="unix:PATH|HOST:PORT", help="address to serve")
+    add(
+        "--listen",
+        action="append",
+        metavar="unix:PATH|HOST:PORT",
+        help="address to serve; may be repeated",
+    )
     add("--machine", default=_env("machine", "default"), help="name of the machine (default: %(default)s)")
     add(
         "--upstream",
@@ -142,6 +158,12 @@ def _parser(service: str) -> argparse.ArgumentParser:
     add("--swap-file", default=_env("swap_file"), metavar="PATH", help="pager: where swapped pages go")
     add("--allow-inject", action="store_true", default=_flag("allow_inject"), help="scripted answers may be allowed")
     add("--insecure-bind", action="store_true", default=_flag("insecure_bind"), help="listen beyond loopback")
+    for name, what in (
+        ("cert", "certificate of this service"),
+        ("key", "its private key"),
+        ("ca", "certificate of the authority that all others have theirs from"),
+    ):
+        add(f"--tls-{name}", default=os.environ.get(VARIABLES[name], ""), metavar="PEM", help=what)
     add(
         "--die-with-parent",
         nargs="?",

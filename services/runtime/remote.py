@@ -14,10 +14,12 @@ import grpc
 from services.ports.common import Upcalls
 from services.runtime.binding import in_order, read_from
 from services.runtime.codec import dataclass_codec
+from services.runtime.config import is_private
 from services.runtime.context import Context
 from services.runtime.errors import KernelPanic, Refused
 from services.runtime.rpc import Rpc, grpc_of, rpcs_of, service_of
 from services.runtime.status import raised, restarted
+from services.runtime.tls import Tls, is_encrypted
 
 Port = TypeVar("Port")
 
@@ -48,12 +50,14 @@ class FreshReader(Protocol):
         ...
 
 
-def open_channel(address: str, keepalive: bool = False) -> grpc.Channel:
+def open_channel(address: str, tls: Tls | None = None) -> grpc.Channel:
     """A channel to a service, which retries calls that never reached it.
+
+    Where the peer may be on another host, one that vanished without closing the connection is noticed during a call.
 
     Args:
         address: gRPC target: `unix:PATH` or `HOST:PORT`.
-        keepalive: Notice a peer that vanished without closing the connection (another host).
+        tls: Who calls, and whom it believes; None: without encryption, as Unix sockets always are.
     """
     retry = {
         "maxAttempts": 4,
@@ -71,8 +75,10 @@ def open_channel(address: str, keepalive: bool = False) -> grpc.Channel:
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    if keepalive:
+    if not is_private(address):
         options += [("grpc.keepalive_time_ms", KEEPALIVE_MS), ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2)]
+    if tls is not None and is_encrypted(address, tls):
+        return grpc.secure_channel(address, tls.channel_credentials(), options)
     return grpc.insecure_channel(address, options)
 
 

@@ -31,6 +31,7 @@ from services.runtime.redis_board import RedisBoard
 from services.runtime.remote import KEEPALIVE_MS, LARGE_MESSAGES, Caller, connect, open_channel
 from services.runtime.rpc import grpc_of, messages_of, service_of
 from services.runtime.servicer import Node, PortServicer
+from services.runtime.tls import add_port
 
 Port = TypeVar("Port")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -140,7 +141,7 @@ class _Server:
             self._tell_health(stack)
             process = Process(config, ctx, board)
             for name, address in config.upstream.items():
-                process.channels[name] = stack.enter_context(open_channel(address, config.insecure_bind))
+                process.channels[name] = stack.enter_context(open_channel(address, config.tls))
             core = self._build(build, process)
             stack.callback(getattr(core, "close", lambda: None))
             board.attach(ctx)
@@ -152,19 +153,21 @@ class _Server:
                 self._serve(node, stopping)
 
     def _bind(self) -> None:
-        """Take the address before anything that takes long.
+        """Take the addresses before anything that takes long.
 
         Raises:
-            StartFailed: It is taken or not ours.
+            StartFailed: One is taken or not ours.
         """
-        listen = self._config.listen
-        try:
-            bound = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            raise StartFailed(Exit.CANNOT_LISTEN, f"cannot listen on {listen}: {error}") from None
-        if bound == 0:
-            raise StartFailed(Exit.CANNOT_LISTEN, f"cannot listen on {listen}")
-        self._log.info("bound", port=bound, **self._config.redacted())
+        ports = []
+        for address in self._config.listen:
+            try:
+                port = add_port(self._server, address, self._config.tls)
+            except RuntimeError as error:
+                raise StartFailed(Exit.CANNOT_LISTEN, f"cannot listen on {address}: {error}") from None
+            if port == 0:
+                raise StartFailed(Exit.CANNOT_LISTEN, f"cannot listen on {address}")
+            ports.append(port)
+        self._log.info("bound", ports=ports, **self._config.redacted())
 
     def _tell_health(self, stack: contextlib.ExitStack) -> None:
         """Open the socket for health probes, where one is asked for.

@@ -160,7 +160,7 @@ def test_a_killed_service_is_lost_at_once(start):
     [
         (["--listen", "unix:/nowhere/x.sock"], Exit.CANNOT_LISTEN, "cannot listen on unix:/nowhere/x.sock"),
         (["--listen", "unix:/tmp/x.sock", "--swap-file", "/nowhere/s"], Exit.CANNOT_START, "/nowhere/s"),
-        (["--listen", "0.0.0.0:0"], Exit.BAD_CONFIGURATION, "--insecure-bind"),
+        (["--listen", "0.0.0.0:0"], Exit.BAD_CONFIGURATION, "--tls-cert, --tls-key and --tls-ca"),
         (["--upstream", "x=y", "--listen", "unix:/x"], Exit.BAD_CONFIGURATION, "pager needs no --upstream"),
     ],
 )

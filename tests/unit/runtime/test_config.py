@@ -21,13 +21,13 @@ def refused(capsys, service, upstreams, argv):
 @pytest.mark.parametrize("address", ["unix:/x", "127.0.0.1:5", "[::1]:5", "localhost:0", "127.8.8.8:1"])
 def test_private_addresses(address):
     assert is_private(address)
-    assert read_config("pager", (), ["--listen", address]).listen == address
+    assert read_config("pager", (), ["--listen", address]).listen == (address,)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:5", "[::]:5", "10.0.0.1:5", "pager:5", ":5"])
 def test_other_addresses_need_a_word(address, capsys):
     assert not is_private(address)
-    assert "--insecure-bind" in refused(capsys, "pager", (), ["--listen", address])
+    assert "--tls-cert" in refused(capsys, "pager", (), ["--listen", address])
     assert read_config("pager", (), ["--listen", address, "--insecure-bind"]).insecure_bind
 
 
@@ -55,7 +55,7 @@ def test_the_environment_fills_in(monkeypatch, capsys):
     }.items():
         monkeypatch.setenv(name, value)
     config = read_config("scheduler", ("physmem", "kstack"), [])
-    assert (config.listen, config.allow_inject, config.drain_s) == ("127.0.0.1:7", True, 2.5)
+    assert (config.listen, config.allow_inject, config.drain_s) == (("127.0.0.1:7",), True, 2.5)
     assert config.upstream == {"physmem": "a:1", "kstack": "b:2"}
     assert config.redacted()["redis"] == "redis://redis:6379/0"
     assert "secret" not in str(config.redacted())
