@@ -51,6 +51,8 @@ TIMEOUTS_AT = {23: (4, 1), 270: (4, 1000), 271: (2, 1000), 202: (3, 1000), 128: 
 """Calls with a pointer to (seconds, fraction): position and fractions in a microsecond."""
 VSLOCK_BUFFERS = {63: (0, 390), 99: (0, 112), 204: (2, 128)}
 """sysctl-like calls: position and length of the buffer."""
+POKES, POKE_BYTES = (4, 5), 8
+"""Requests of ptrace that write a word of the child, PTRACE_POKETEXT and PTRACE_POKEDATA, and its size."""
 SOCKET_CALLS = {42, 43, 288}
 TIMER_ABSTIME = 1
 WNOHANG = 1
@@ -307,6 +309,8 @@ class Stream:
             where, length = VSLOCK_BUFFERS[call.number]
             self._op(Op.SYSCALL, call.number, -1, call.args[where], length)
             self._touch(call.args[where], length, KIND_STORE)
+        elif action is Action.PTRACE and call.args[0] in POKES:
+            self._op(Op.SYSCALL, call.number, -1, call.args[2], POKE_BYTES)
         elif action in (Action.SLEEP, Action.USERACC):
             self._sleep(call, result)
         elif action in (Action.READ, Action.WRITE):

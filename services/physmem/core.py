@@ -23,7 +23,7 @@ from services.physmem.machine import KSTACK_MAX_PAGES, Machine, VmSpace
 from services.physmem.map_ops import map_ops, validate
 from services.physmem.ops import AccessOp, HoldPagesOp, ImgactOp, MapChangeOp, StackCreateOp, StackSwapinOp, WireOp
 from services.physmem.page_checks import check_pages, digest_pages
-from services.physmem.pmap import vpn_of
+from services.physmem.pmap import VM_PROT_READ, VM_PROT_WRITE, vpn_of
 from services.physmem.preemption import MemoryPreemption
 from services.physmem.state import publish, vm_pager_flush
 from services.physmem.sysctls import sysctl_get, sysctl_set
@@ -365,13 +365,15 @@ class PhysmemCore:
     def kmem_write(self, writes: list[KmemWrite]) -> Empty:
         """Store to mapped kernel memory."""
         for write in writes:
-            kmem_check(self.vm, write.addr, len(write.data))
+            kmem_check(self.vm, write.addr, len(write.data), VM_PROT_WRITE)
         for write in writes:
             kmem_write(self.vm, write.addr, write.data)
         return self._done(Empty())
 
     def kmem_read(self, ranges: list[KmemRange]) -> KmemData:
         """Load from mapped kernel memory."""
+        for entry in ranges:
+            kmem_check(self.vm, entry.addr, entry.len, VM_PROT_READ)
         return KmemData([kmem_read(self.vm, entry.addr, entry.len) for entry in ranges])
 
     # Situations and faults

@@ -117,4 +117,6 @@ def vsunlock(vm: Machine, map_: VmMap, addr: int, len: int) -> None:
 
 def vm_sync_icache(vm: Machine, map_: VmMap, va: int, sz: int) -> IcacheSync:
     """vm_sync_icache (vm_glue.c:296-301): make the instruction cache see what was stored in the map's memory."""
-    return IcacheSync(map_.id, va, sz, pmap_sync_icache(vm, map_.id, va, sz))
+    pages = pmap_sync_icache(vm, map_.id, va, sz)
+    vm.ctx.event(Kind.ICACHE_SYNC, map_.id, va, sz, pages)
+    return IcacheSync(map_.id, va, sz, pages)

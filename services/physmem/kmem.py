@@ -1,9 +1,10 @@
-"""Loads and stores of kernel memory through the kernel's page tables."""
+"""Loads and stores of kernel memory through the kernel's page tables, checked as memrw of /dev/kmem checks them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from services.physmem.glue import kernacc
 from services.physmem.machine import Machine
 from services.physmem.pmap import KERNEL_PMAP, pmap_extract, vpn_of
 from services.runtime.errors import Reason, Refused
@@ -22,14 +23,16 @@ def _pieces(vm: Machine, addr: int, length: int) -> Iterator[tuple[int, int, int
         addr, length = addr + size, length - size
 
 
-def kmem_check(vm: Machine, addr: int, length: int) -> None:
-    """Refuse a range that is not mapped altogether.
+def kmem_check(vm: Machine, addr: int, length: int, rw: int) -> None:
+    """Refuse a range that is not mapped altogether, or that kernel_map does not grant (kernacc).
 
     Raises:
-        Refused: A page of it is not mapped.
+        Refused: A page of it is not mapped, or may not be accessed so.
     """
     for _ in _pieces(vm, addr, length):
         continue
+    if not kernacc(vm, vm.kernel_map, addr, length, rw):
+        raise Refused(Reason.FIELD_OUT_OF_RANGE, "addr", hex(addr), "kernel memory that kernacc grants")
 
 
 def kmem_write(vm: Machine, addr: int, data: bytes) -> None:
@@ -41,9 +44,5 @@ def kmem_write(vm: Machine, addr: int, data: bytes) -> None:
 
 
 def kmem_read(vm: Machine, addr: int, length: int) -> bytes:
-    """Load bytes from a mapped kernel address.
-
-    Raises:
-        Refused: A page of the range is not mapped.
-    """
+    """Load bytes from a mapped kernel address."""
     return b"".join(vm.ram.read(m, offset, size) for m, offset, size in _pieces(vm, addr, length))

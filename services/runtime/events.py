@@ -107,6 +107,7 @@ class Kind(IntEnum):
     STACK_PAGES_OUT = 80, "vm_thread_swapout", 560, "object", "pages"
     STACK_PAGES_IN = 81, "vm_thread_swapin", 604, "object", "pages", "read"
     MAP_DEACTIVATE = 82, "vm_pageout_map_deactivate_pages", 0, "vmspace", "before", "after"
+    ICACHE_SYNC = 83, "vm_sync_icache", 300, "vmspace", "va", "sz", "pages"
     # pager
     SWAP_WRITE = 96, "swap_pager_putpages", 0, "object", "pindex", "pages", "block"
     SWAP_READ = 97, "swap_pager_getpages", 0, "object", "pindex", "pages", "block"

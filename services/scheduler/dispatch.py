@@ -13,7 +13,7 @@ from services.scheduler.kern import Kern
 from services.scheduler.kern_exec import kern_execve
 from services.scheduler.kern_exit import child_channel, exit1, kern_wait
 from services.scheduler.kern_fork import fork1
-from services.scheduler.kern_syscalls import map_change, sleep_call, sysctl_call
+from services.scheduler.kern_syscalls import map_change, ptrace_call, sleep_call, sysctl_call
 from services.scheduler.kthreads import hold_main, init_main, vm_daemon, vm_pageout_worker
 from services.scheduler.proc_flags import P_SYSTEM, TDI_SWAPPED
 from services.scheduler.runq import mi_switch, on_cpu, sched_choose
@@ -28,6 +28,7 @@ from services.scheduler.state import (
     MapFrame,
     PagedaemonFrame,
     Proc,
+    PtraceFrame,
     SleepFrame,
     SwapperFrame,
     Thread,
@@ -54,6 +55,7 @@ _FRAMES: dict[type, Callable[[Kern, Thread, Any], bool]] = {
     WaitFrame: kern_wait,
     SleepFrame: sleep_call,
     VslockFrame: sysctl_call,
+    PtraceFrame: ptrace_call,
     MapFrame: map_change,
 }
 _FOR_EVER = (SwapperFrame, HolderFrame, PagedaemonFrame, VmdaemonFrame, InitFrame)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from services.ports.common import Status
 from services.ports.physmem import AccessCheck, MapOp, MapOpKind
 from services.ports.scheduler import SpaceEvent, SpaceNotice, Trap, TrapOp
+from services.scheduler.glue_swap import faultin, prele
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exec import exec_frame, map_op
 from services.scheduler.proc_flags import ENOMEM, FORK_FLAGS, VFORK_FLAGS
 from services.scheduler.sleepq import msleep
 from services.scheduler.state import (
     ExitFrame,
+    FaultinFrame,
     ForkFrame,
     Frame,
     MapFrame,
     Proc,
+    PtraceFrame,
     SleepFrame,
     Thread,
     VslockFrame,
@@ -35,7 +38,7 @@ _NUMBERS = {
 }
 _VFORK = 58
 _TIMESPEC_BYTES = 16
-_PROT_READ = 1
+_PROT_READ, _PROT_EXECUTE = 1, 4
 _COPYOUT_BYTES_PER_INSTRUCTION = 8
 
 
@@ -77,6 +80,8 @@ def _frame(k: Kern, p: Proc, trap: Trap, row: Syscall) -> Frame | None:
 def _syscall(trap: Trap, row: Syscall) -> Frame | None:
     if row.action is Action.VSLOCK:
         return VslockFrame(trap.c, trap.d)
+    if row.action is Action.PTRACE:
+        return PtraceFrame(trap.c, trap.d)
     if trap.b >= 0 and row.wmesg:
         return SleepFrame(row.number, trap.b, trap.c)
     return None
@@ -148,4 +153,24 @@ def sysctl_call(k: Kern, td: Thread, f: VslockFrame) -> bool:
         k.spend_instructions(td, f.len // _COPYOUT_BYTES_PER_INSTRUCTION, 0)
     if answer.error == 0:
         k.physmem.vsunlock(p.p_vmspace, f.addr, f.len)
+    return True
+
+
+def ptrace_call(k: Kern, td: Thread, f: PtraceFrame) -> bool:
+    """ptrace(PT_WRITE_I) by proc_rwmem; without the bytes, for nobody knows a program's contents. False: it sleeps.
+
+    The child is held (_PHOLD), comes in if it is out, and what it may execute is made visible to the processor.
+    """
+    if f.pid == 0:
+        f.pid = next((pid for pid in k.s.allproc[td.td_pid].p_children if pid in k.s.allproc), 0)
+        if f.pid == 0:
+            return True  # ESRCH
+        k.s.allproc[f.pid].p_lock += 1
+        f.faultin = FaultinFrame(f.pid)
+    if f.faultin is not None and not faultin(k, td, f.faultin):
+        return False
+    p = k.s.allproc[f.pid]
+    if k.physmem.useracc(p.p_vmspace, [AccessCheck(f.addr, f.len, _PROT_EXECUTE)]).ok[0]:
+        k.physmem.vm_sync_icache(p.p_vmspace, f.addr, f.len)
+    prele(k, p)
     return True

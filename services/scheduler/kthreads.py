@@ -71,6 +71,7 @@ def vm_pageout_worker(k: Kern, td: Thread, f: PagedaemonFrame) -> bool:
         f.vmd_pass += 1
         if k.physmem.pageout_begin(f.vmd_pass).lowmem:
             k.kstack.vm_thread_stack_lowmem()
+            uma_reclaim(k)
     result = k.physmem.pageout_scan(f.vmd_pass)
     k.spend(td, result.cost_us)
     absorb(k)
@@ -78,6 +79,13 @@ def vm_pageout_worker(k: Kern, td: Thread, f: PagedaemonFrame) -> bool:
         s.oom_vote = False
         vm_pageout_oom(k)
     return True
+
+
+def uma_reclaim(k: Kern) -> None:
+    """uma_reclaim: recycled processes are freed with their threads, whose stacks go back (proc_fini, thread_free)."""
+    zone, k.s.proc_zone = k.s.proc_zone, []
+    if zone:
+        k.kstack.vm_thread_dispose([tid for tid, _, _ in zone])
 
 
 def vm_daemon(k: Kern, td: Thread, f: VmdaemonFrame) -> bool:

@@ -137,6 +137,18 @@ class VslockFrame:
 
 
 @dataclass(slots=True)
+class PtraceFrame:
+    """A debugger's write to the memory of a child, which is held meanwhile."""
+
+    addr: int
+    len: int
+    pid: int = 0
+    """The child; 0: none was looked for."""
+    faultin: FaultinFrame | None = None
+    """The child comes in first."""
+
+
+@dataclass(slots=True)
 class MapFrame:
     """mmap, munmap, mprotect, brk."""
 
@@ -156,6 +168,7 @@ Frame: TypeAlias = (
     | WaitFrame
     | SleepFrame
     | VslockFrame
+    | PtraceFrame
     | MapFrame
 )
 """What a thread does inside the kernel, written down so that it can be left and entered again."""

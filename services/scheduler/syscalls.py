@@ -53,6 +53,8 @@ class Action(IntEnum):
     """Copy out to the user's buffer; sleep first if the trace says that it blocked."""
     WRITE = 13
     """Copy in from the user's buffer; sleep first if the trace says that it blocked."""
+    PTRACE = 14
+    """A debugger's write to a child's memory: hold the child, faultin, vm_sync_icache where it is executable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ SYSCALLS: tuple[Syscall, ...] = (
     _row(97, "getrlimit", 200),
     _row(98, "getrusage", 400),
     _row(99, "sysinfo", 1200, Action.VSLOCK, note=_SYSCTL + " (hw.physmem, vm.vmtotal)"),
+    _row(101, "ptrace", 1500, Action.PTRACE, stack=1000, note="PT_WRITE_I, PT_WRITE_D to the oldest child that lives"),
     _row(102, "getuid", 100),
     _row(104, "getgid", 100),
     _row(107, "geteuid", 100),

@@ -22,7 +22,12 @@ C_FUNCTIONS = {
 PORTS = {"PhysmemService": PhysmemPort, "KstackService": KstackPort, "SchedulerService": SchedulerPort}
 
 
-def rows() -> list[list[str]]:
+def places_of(row: list[str]) -> list[tuple[str, str]]:
+    """(file, function) where a function lives here."""
+    return re.findall(r"`([\w/]+\.py)` `(\w+)`", row[2])
+
+
+def function_rows() -> list[list[str]]:
     """Cells of the table of functions."""
     text = (ROOT / "docs/fidelity.md").read_text().split("## Functions")[1].split("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("| ")]
@@ -34,24 +39,24 @@ def functions_of(path: Path) -> set[str]:
 
 
 def test_every_c_function_has_one_row_in_order():
-    names = [row[0] for row in rows()]
+    names = [row[0] for row in function_rows()]
     assert set(names) == C_FUNCTIONS
     assert len(names) == len(C_FUNCTIONS)
-    ranges = [tuple(map(int, row[1].split("-"))) for row in rows()]
+    ranges = [tuple(map(int, row[1].split("-"))) for row in function_rows()]
     assert ranges == sorted(ranges)
     assert all(1 < first < last <= LAST_LINE for first, last in ranges)
 
 
 def test_named_functions_exist():
-    for row in rows():
-        places = re.findall(r"`([\w/]+\.py)` `(\w+)`", row[2])
+    for row in function_rows():
+        places = places_of(row)
         assert places, f"{row[0]} names no place"
         for path, function in places:
             assert function in functions_of(ROOT / path), f"{row[0]}: there is no {function} in {path}"
 
 
 def test_named_rpcs_exist():
-    for row in rows():
+    for row in function_rows():
         for service, rpc in re.findall(r"(\w+Service)\.(\w+)", row[3]):
             method = re.sub(r"(?<!^)(?=[A-Z])", "_", rpc).lower()
             method = re.sub(r"_(\d)", r"\1", method)
@@ -60,7 +65,7 @@ def test_named_rpcs_exist():
 
 def test_named_cases_and_tests_exist():
     families = {path.name[0] for path in (ROOT / "tests/conformance").glob("*.jsonl")}
-    for row in rows():
+    for row in function_rows():
         for letters in re.findall(r"\b((?:[A-H], )*[A-H]) (?:played|model)", row[4]):
             assert set(letters.split(", ")) <= families
         for path in re.findall(r"`(tests/[\w/]+\.py)`", row[4]):

@@ -39,10 +39,11 @@ class Driver:
 
     def report(self, trap: Trap | None = None, limit_us: int = FAR_US, **outcome: Any) -> Dispatch:
         """The slice ended with a trap, or as the fields of its outcome say."""
+        upcalls = self.m.ctx.take_upcalls()
+        upcalls.absorb(outcome.pop("upcalls", Upcalls()))
         stop = outcome.pop("stop", Stop.END if trap is not None else Stop.BUDGET)
         made = Outcome(**({"stop": stop, "elapsed_us": 100, "next_record": 1} | outcome))
-        upcalls = self.m.ctx.take_upcalls()
-        answer = self.m.core.report(self.dispatch.tid, made, trap or Trap(), upcalls or Upcalls(), limit_us)
+        answer = self.m.core.report(self.dispatch.tid, made, trap or Trap(), upcalls, limit_us)
         return self._take(answer)
 
     def fault(self, after_us: int, **outcome: Any) -> Dispatch:

@@ -21,6 +21,7 @@ from services.ports.kstack import (
 from services.ports.physmem import (
     AccessChecks,
     Errno,
+    IcacheSync,
     KernReturn,
     MapLocks,
     MapResults,
@@ -139,6 +140,10 @@ class FakePhysmem:
         self.calls.append(("vsunlock", (addr, len)))
         return Empty()
 
+    def vm_sync_icache(self, vmspace: int, va: int, sz: int) -> IcacheSync:
+        self.calls.append(("vm_sync_icache", (vmspace, va, sz)))
+        return IcacheSync(vmspace, va, sz)
+
     def vm_imgact_map_page(self, file: str, file_pages: int, offset: int, pins: int, op: int) -> SfBuf:
         self.calls.append(("vm_imgact_map_page", (file, op)))
         if self.reads and op == 0:
@@ -219,6 +224,12 @@ class FakeKstack:
             self.stacks[thread.tid] = self.kva
             made.append(NewStack(True, len(self.stacks), self.kva, 4))
         return NewStacks(stacks=made)
+
+    def vm_thread_dispose(self, tids: list[int]) -> Empty:
+        self.calls.append(("vm_thread_dispose", tids))
+        for tid in tids:
+            del self.stacks[tid]
+        return Empty()
 
     def vm_thread_stack_lowmem(self) -> Empty:
         self.calls.append(("lowmem", None))

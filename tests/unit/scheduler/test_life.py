@@ -459,3 +459,63 @@ def test_boot_refuses_nonsense():
     for config in ({"hz": 0}, {"mips": 0}, {"page_size": -1}):
         with pytest.raises(Refused, match=next(iter(config))):
             machine(**config)
+
+
+POKE = Trap(TrapOp.SYSCALL, 101, -1, 0x400010, 8)
+"""ptrace(PT_WRITE_I)."""
+
+
+def forked(nap_us):
+    """A child that sleeps, and its parent on the processor."""
+    driver = booted()
+    driver.report(Trap(TrapOp.FORK, cookie=7))
+    while driver.dispatch.pid != 101:
+        driver.report(elapsed_us=100_000)
+    driver.report(sleep(nap_us))
+    assert driver.dispatch.pid == 100
+    return driver
+
+
+def test_a_debugger_makes_what_it_wrote_visible_to_the_processor():
+    driver = forked(SECOND)
+    driver.report(POKE)
+    assert driver.m.physmem.named("vm_sync_icache") == [(driver.proc(101).p_vmspace, 0x400010, 8)]
+    assert driver.m.physmem.named("useracc")[-1] == (driver.proc(101).p_vmspace, 0x400010, 8)
+    assert driver.proc(101).p_lock == 0
+    driver.m.physmem.access_ok = False
+    driver.report(POKE)
+    assert len(driver.m.physmem.named("vm_sync_icache")) == 1, "only where the map grants execution"
+
+
+def test_a_debugger_brings_a_child_in_and_holds_it_until_it_has_written():
+    driver = forked(60 * SECOND)
+    for _ in range(31):
+        driver.report(elapsed_us=100_000)
+    assert driver.m.core.swapout_procs(1).swapped_out == [101]
+    driver.m.kstack.read_us = 3000
+    driver.report(POKE)
+    assert driver.dispatch.kind is DispatchKind.RUN
+    assert [args[1] for args in driver.m.kstack.named("vm_thread_swapin")] == [0, 1]
+    assert driver.m.physmem.named("vm_sync_icache") == [(driver.proc(101).p_vmspace, 0x400010, 8)]
+    assert (driver.proc(101).p_lock, driver.row(101).state) == (0, "sleep")
+
+
+def test_a_debugger_without_a_child_writes_nothing():
+    driver = booted()
+    driver.report(POKE)
+    assert driver.m.physmem.named("vm_sync_icache") == []
+    assert driver.dispatch.pid == 100
+
+
+def test_low_memory_frees_the_recycled_processes_behind_the_cached_stacks():
+    driver = booted((1, 0), (2, 0))
+    driver.report(EXIT)
+    assert driver.dispatch.pid == 101
+    (recycled,) = driver.m.core.k.s.proc_zone
+    physmem = driver.m.physmem
+    physmem.lowmem = physmem.needed = True
+    driver.report(elapsed_us=10, upcalls=Upcalls(pagedaemon_wanted=True))
+    assert driver.m.kstack.named("vm_thread_dispose") == [[recycled[0]]]
+    calls = [name for name, _ in driver.m.kstack.calls]
+    assert calls.index("lowmem") < calls.index("vm_thread_dispose")
+    assert driver.m.core.k.s.proc_zone == []
