@@ -1,7 +1,7 @@
 """Drives the kstack core with the calls of the conformance families C and H, over the fake physmem."""
 
 from fake_physmem import FakePhysmem
-from naive_kstack import Panic
+from naive.words import Panic
 
 from services.kstack.core import KstackCore
 from services.ports.common import Answers, Setting
