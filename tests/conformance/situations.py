@@ -130,12 +130,10 @@ def changes(draw, listed: list[dict], hz: int) -> list[dict]:
 
 
 @st.composite
-def swapping(draw, paging: bool) -> tuple[dict, list[dict]]:
-    """A situation of families A, B and E and what is called in it; `paging`: stacks and a pager in all states."""
+def swapping_given(draw, paging: bool) -> dict:
+    """A situation of families A, B and E; `paging`: stacks and a pager in all states."""
     ticks, hz = draw(TICKS), draw(HZ)
     listed = draw(processes(ticks, hz, paging))
-    names = [entry["name"] for entry in listed]
-    thread_names = [thread["name"] for entry in listed for thread in entry["threads"]]
     given = {
         "clock": {"ticks": ticks, "hz": hz},
         "tunables": {
@@ -143,41 +141,43 @@ def swapping(draw, paging: bool) -> tuple[dict, list[dict]]:
             "swap_idle_threshold2": draw(st.integers(8, 12)),
         },
         "processes": listed,
-        "vmspaces": draw(spaces(names)),
+        "vmspaces": draw(spaces([entry["name"] for entry in listed])),
         "page_count_min": draw(st.lists(st.booleans(), max_size=3)),
     }
-    sleeps = st.lists(changes(listed, hz), max_size=2)
-    calls = [
-        st.builds(
-            lambda action: {"call": "swapout_procs", "action": action},
-            st.sampled_from([["NORMAL"], ["NORMAL"], ["IDLE"], ["IDLE", "NORMAL"], []]),
-        ),
-        st.builds(
-            lambda on_sleep, at: {"call": "swapper", "on_sleep": on_sleep, "after_scan": at},
-            sleeps,
-            st.dictionaries(st.sampled_from(["1", "2", "3"]), changes(listed, hz), max_size=2),
-        ),
-        st.builds(
-            lambda name, on_sleep: {"call": "faultin", "proc": name, "on_sleep": on_sleep},
-            st.sampled_from(names),
-            sleeps,
-        ),
-        st.builds(lambda made: {"call": "change", "changes": made}, changes(listed, hz)),
-        st.builds(lambda name: {"call": "wake_thread", "thread": name}, st.sampled_from(thread_names)),
-        st.builds(lambda name: {"call": "setrunnable", "thread": name}, st.sampled_from(thread_names)),
-        st.just({"call": "kick_proc0"}),
-        st.builds(lambda seconds: {"call": "advance", "ticks": seconds * hz}, st.integers(1, 12)),
-    ]
     if paging:
         given["pager"] = draw(st.lists(pager_entries(), max_size=6))
-        calls.append(
-            st.builds(
-                lambda name, pages: {"call": "evict", "thread": name, "pages": pages},
-                st.sampled_from(thread_names),
-                st.lists(st.integers(0, 4), unique=True),
-            )
-        )
-    return given, draw(st.lists(st.one_of(*calls), min_size=1, max_size=6))
+    return given
+
+
+def swapping_calls(given: dict) -> dict[str, st.SearchStrategy[dict]]:
+    """What may be called in such a situation, by kind of call."""
+    listed, hz = given["processes"], given["clock"]["hz"]
+    names = st.sampled_from([entry["name"] for entry in listed])
+    threads = st.sampled_from([thread["name"] for entry in listed for thread in entry["threads"]])
+    changed = changes(listed, hz)
+    sleeps = st.lists(changed, max_size=2)
+    actions = st.sampled_from([["NORMAL"], ["NORMAL"], ["IDLE"], ["IDLE", "NORMAL"], []])
+    scans = st.dictionaries(st.sampled_from(["1", "2", "3"]), changed, max_size=2)
+    calls = {
+        "swapout_procs": {"action": actions},
+        "swapper": {"on_sleep": sleeps, "after_scan": scans},
+        "faultin": {"proc": names, "on_sleep": sleeps},
+        "change": {"changes": changed},
+        "wake_thread": {"thread": threads},
+        "setrunnable": {"thread": threads},
+        "kick_proc0": {},
+        "advance": {"ticks": st.integers(1, 12).map(lambda seconds: seconds * hz)},
+    }
+    if "pager" in given:
+        calls["evict"] = {"thread": threads, "pages": st.lists(st.integers(0, 4), unique=True)}
+    return {name: st.fixed_dictionaries({"call": st.just(name), **fields}) for name, fields in calls.items()}
+
+
+@st.composite
+def swapping(draw, paging: bool) -> tuple[dict, list[dict]]:
+    """Such a situation and what is called in it."""
+    given = draw(swapping_given(paging))
+    return given, draw(st.lists(st.one_of(*swapping_calls(given).values()), min_size=1, max_size=6))
 
 
 @st.composite
