@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from rich.console import Console
 from rich.table import Table
 
-from clients.bench import calls, size, stacks, walk
+from clients.bench import access, calls, size, stacks, swapping, walk
 from clients.bench.figure import Figure
 from clients.exits import BadInput, Exit
 
@@ -22,6 +22,9 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "walk-grpc": walk.walk_grpc,
     "calls": calls.calls,
     "stacks": stacks.stacks,
+    "access": access.access,
+    "swapout": swapping.swapout,
+    "swapper": swapping.swapper,
     "large": size.large,
     "ready": size.ready,
 }

@@ -6,6 +6,7 @@ import time
 
 from clients.bench.figure import Figure
 from clients.bench.processor import boot
+from clients.kernel import Kernel
 from clients.numba_cache import is_compiled
 from clients.orchestrator import Orchestrator
 from clients.system import System, SystemConfig
@@ -19,11 +20,11 @@ _MIB = 1 << 20
 def large() -> list[Figure]:
     """A machine of 16 GiB: boot of its memory, and what physmem takes for it."""
     with System.start(SystemConfig()) as system:
-        before = _pss(system)["physmem"]
+        before = services_pss(system.kernel)["physmem"]
         begun = time.perf_counter()
         boot(system.kernel, LARGE_PAGES)
         seconds = time.perf_counter() - begun
-        after = _pss(system)["physmem"]
+        after = services_pss(system.kernel)["physmem"]
     note = f"{LARGE_PAGES:,} pages"
     return [
         Figure("16 GiB machine, boot of pager and physmem", "s", seconds, at_most=5, note=note),
@@ -44,7 +45,7 @@ def ready() -> list[Figure]:
         booted_s = time.perf_counter() - begun
         run.run()
         ran_s = time.perf_counter() - begun - booted_s
-        sizes = _pss(system)
+        sizes = services_pss(system.kernel)
     cache = "Numba cache warm" if warm else "Numba cache cold"
     parts = ", ".join(f"{name} {size / _MIB:.0f}" for name, size in sizes.items())
     return [
@@ -58,5 +59,6 @@ def ready() -> list[Figure]:
     ]
 
 
-def _pss(system: System) -> dict[str, int]:
-    return {row["name"]: row["pss_bytes"] for row in system.kernel.service_rows()}
+def services_pss(kernel: Kernel) -> dict[str, int]:
+    """Proportional set size of each service, in bytes."""
+    return {row["name"]: row["pss_bytes"] for row in kernel.service_rows()}

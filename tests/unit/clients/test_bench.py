@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from clients.bench import FIGURES, Figure, main
+from clients.bench import FIGURES, Figure, access, main, population, stacks, swapping
 from clients.bench.processor import Processor, boot, memory_records
 from clients.exits import BadInput
 from clients.kernel import local_kernel
@@ -64,3 +64,49 @@ def test_the_processor_plays_a_program_under_pressure():
         assert kernel.pager.check().violations == []
     finally:
         kernel.close()
+
+
+def test_the_plain_loops_decide_as_the_kernel():
+    kernel = local_kernel(allow_inject=True)
+    try:
+        population.boot(kernel, 20 * population.THREADS)
+        population.place_sleepers(kernel, 20)
+        assert len(kernel.scheduler.swapout_procs(1).swapped_out) == 20
+        assert kernel.scheduler.check().violations == []
+        population.boot(kernel, 0, stack_swap=False)
+        population.place_waiting(kernel, 20)
+        population.let_choose(kernel, 3)
+        chosen = kernel.scheduler.swapper([], 1, 1).swapped_in
+    finally:
+        kernel.close()
+    plain = population.plain_procs(20, out=False)
+    assert population.plain_swapout_procs(plain) == population.looks_of_plain_scan(20) == 230
+    assert all(p.flag == 0 for p in plain)
+    waiting = population.plain_procs(20, out=True)
+    first = population.plain_choice(waiting)
+    assert [1000 + waiting.index(first)] == chosen[:1] == [1000]
+    assert len(chosen) == 3
+
+
+def test_swapping_is_measured_at_every_size(monkeypatch):
+    monkeypatch.setattr(swapping, "WIRINGS", {"local": swapping.WIRINGS["local"]})
+    monkeypatch.setattr(swapping, "SIZES", (10, 30))
+    monkeypatch.setattr(swapping, "CHOICES", 2)
+    out, chosen = swapping.swapout(), swapping.swapper()
+    assert [f.name for f in out] == [
+        f"swapout_procs over {size} processes, local: all {what}" for size in (10, 30) for what in ("go", "stay")
+    ]
+    assert [f.name for f in chosen] == [f"swapper's choice among {size} processes, local" for size in (10, 30)]
+    assert all(f.value > 0 and f.baseline > 0 for f in out + chosen)
+
+
+@pytest.mark.parametrize("measured", [stacks, access])
+def test_batches_are_compared_with_single_calls(monkeypatch, measured):
+    monkeypatch.setattr(stacks, "STACKS", 40)
+    kernel = local_kernel()
+    try:
+        figures = measured.figures("local", kernel)
+    finally:
+        kernel.close()
+    assert len(figures) == {stacks: 3, access: 2}[measured]
+    assert all(f.value > 0 and f.baseline > 0 and "local" in f.name for f in figures)
