@@ -158,6 +158,7 @@ def test_paged_out_stacks_come_back_with_their_contents():
     for i, stack in enumerate(stacks):
         data = side.core.kmem_read([KmemRange(stack.ks, stack.pages * PAGE)]).data[0]
         assert data[: -len(pcbs[i])] == bytes([i + 1]) * (stack.pages * PAGE - len(pcbs[i]))
+    assert [side.vm.objects[stack.obj].paging_in_progress for stack in stacks] == [0, 0, 0]
     assert [(p.dirty, p.wired, p.mapped) for p in shown(side, stacks[0])] == [("....", "1111", "MMMM")]
     assert side.core.check().violations == []
 

@@ -22,6 +22,7 @@ def test_first_store_makes_a_page_of_zeros_with_the_stamp_in_it():
     outcome = side.run(space, runs(record(FIRST, STORE), record(FIRST, LOAD | STORE)))
     assert (outcome.minor, outcome.major) == (1, 0)
     m = next(iter(side.vm.objects)).resident[0]
+    assert side.vm.pages.dirty[m] == side.vm.bits_all
     words = side.vm.ram.words[m]
     assert words[:6].tolist() == [7, 1, 0, 2, space << 40 | FIRST, 0]
     assert words[511] == 2

@@ -9,7 +9,7 @@ from services.physmem.page_array import (
     PQ_INACTIVE,
 )
 from services.physmem.page_busy import vm_page_busied, vm_page_sbusied, vm_page_xbusy
-from services.physmem.pmap import pmap_enter, pmap_page_is_mapped, pmap_resident_count
+from services.physmem.pmap import pmap_enter, pmap_page_is_mapped, pmap_resident_count, pmap_ts_referenced
 from services.physmem.state import ObjectType
 from services.physmem.vm_object import vm_object_allocate, vm_object_deallocate, vm_object_reference, vm_object_shadow
 from services.physmem.vm_page import (
@@ -490,6 +490,15 @@ def test_a_wired_entry_keeps_mappings(vm):
     vm_page_wire(vm, frames[0])
     deactivate(vm, [object_], 0, wired=True)
     assert pmap_resident_count(vm, SPACE) == 2
+
+
+def test_a_page_that_its_mapping_modified_is_dirty_without_it(vm):
+    object_, (m, _) = mapped_object(vm, 2, 100, counts=1)
+    vm.pages.dirty[m] = 0
+    pmap_enter(vm, SPACE, 100, m, W | 1, wired=False, access=W)
+    assert pmap_ts_referenced(vm, m) == 1
+    deactivate(vm, [object_], 1)
+    assert (pmap_page_is_mapped(vm, m), vm.pages.dirty[m]) == (False, vm.bits_all)
 
 
 def test_unused_pages_of_the_biggest_object_go_first(vm):

@@ -12,7 +12,7 @@ from services.runtime.errors import KernelPanic, Refused
 from services.runtime.events import Kind, unpack
 from services.scheduler import glue_swap
 from services.scheduler.inspect import check_state
-from services.scheduler.proc_flags import P_INMEM, TDF_SWAPINREQ, TDI_SLEEPING, TDI_SWAPPED
+from services.scheduler.proc_flags import P_INMEM, P_SWAPPINGOUT, TDF_SWAPINREQ, TDI_SLEEPING, TDI_SWAPPED
 from services.scheduler.sleepq import sleepq_remove
 
 NORMAL, IDLE = 1, 2
@@ -239,6 +239,16 @@ def test_scripted_answers_make_swapout_busy():
     assert driver.thread().ru_nswap == 0
 
 
+def test_a_process_is_on_its_way_out_while_its_stacks_go():
+    driver = asleep()
+    pass_time(driver, 3)
+    flags = {}
+    driver.m.ctx.env.preempt = lambda point: flags.update({point: driver.proc().p_flag})
+    driver.m.core.swapout_procs(NORMAL)
+    assert flags["swapout:1079"] & (P_INMEM | P_SWAPPINGOUT) == P_SWAPPINGOUT
+    assert driver.proc().p_flag & (P_INMEM | P_SWAPPINGOUT) == 0
+
+
 def test_a_scan_that_would_not_end_is_noticed():
     driver = asleep()
     pass_time(driver, 3)
@@ -307,6 +317,15 @@ def test_vmdaemon_is_woken_at_most_about_once_a_second():
         driver.m.ctx.upcalls.swap_request = NORMAL
         driver.report(elapsed_us=10_000)
     assert len(events(driver, Kind.SWAPOUT_DONE)) == 1
+
+
+def test_the_vmdaemon_serves_a_request_once():
+    driver = asleep()
+    for request in (NORMAL, IDLE):
+        pass_time(driver, 2)
+        driver.m.ctx.upcalls.swap_request = request
+        driver.report(elapsed_us=10_000)
+    assert [event.subject for event in events(driver, Kind.SWAPOUT_DONE)] == [NORMAL, IDLE]
 
 
 def test_the_outcome_of_a_run_is_the_same_twice():

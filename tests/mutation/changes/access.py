@@ -1,0 +1,208 @@
+"""Mutations: access checks, wiring, pages of images."""
+
+from __future__ import annotations
+
+from tests.mutation.change import GLUE, IMGACT, VM_MAP, VM_MAP_WIRE, Change
+
+_D = ("D", "unit/physmem/test_glue.py", "unit/physmem/test_vm_kern.py")
+_F = ("F", "unit/physmem/test_glue.py", "unit/physmem/test_physmem_core.py")
+
+CHANGES = (
+    Change(
+        "kernacc-end-at-max",
+        GLUE,
+        "if end > kernel_map.max_offset or",
+        "if end >= kernel_map.max_offset or",
+        "kernacc 132",
+        "a range may end at the map's end",
+        _D,
+    ),
+    Change(
+        "kernacc-wrap",
+        GLUE,
+        "if end > kernel_map.max_offset or end < addr:",
+        "if end > kernel_map.max_offset:",
+        "kernacc 133",
+        "a sum that wraps is refused",
+        _D,
+    ),
+    Change(
+        "kernacc-end-not-rounded",
+        GLUE,
+        "vm_map_check_protection(kernel_map, trunc_page(vm, addr), round_page(vm, end),",
+        "vm_map_check_protection(kernel_map, trunc_page(vm, addr), trunc_page(vm, end),",
+        "kernacc 138",
+        "the page that holds the last byte counts",
+        _D,
+    ),
+    Change(
+        "kernacc-start-rounded",
+        GLUE,
+        "vm_map_check_protection(kernel_map, trunc_page(vm, addr), round_page(vm, end),",
+        "vm_map_check_protection(kernel_map, round_page(vm, addr), round_page(vm, end),",
+        "kernacc 137",
+        "the first page counts from its start",
+        _D,
+    ),
+    Change(
+        "useracc-end-at-max",
+        GLUE,
+        "if end > map_.max_offset or",
+        "if end >= map_.max_offset or",
+        "useracc 167",
+        "a range may end at the map's end",
+        _D,
+    ),
+    Change(
+        "useracc-wrap",
+        GLUE,
+        "if end > map_.max_offset or end < addr:",
+        "if end > map_.max_offset:",
+        "useracc 168",
+        "a sum that wraps is refused",
+        _D,
+    ),
+    Change(
+        "protection-any-bit",
+        VM_MAP,
+        "entry.protection & prot != prot:\n            return False",
+        "entry.protection & prot == 0:\n            return False",
+        "vm_map_check_protection, vm_map.c",
+        "every requested bit must be granted",
+        _D,
+    ),
+    Change(
+        "protection-over-hole",
+        VM_MAP,
+        "if start < entry.start or entry.protection & prot",
+        "if entry.protection & prot",
+        "vm_map_check_protection, vm_map.c",
+        "a hole is not granted",
+        _D,
+    ),
+    Change(
+        "vslock-enomem-first",
+        GLUE,
+        "        if last < addr or end < addr:\n"
+        "            return EINVAL\n"
+        "        npages = (end - start) >> vm.arch.page_shift\n"
+        "        if npages > vm.tun.vm_page_max_wired & _MASK64:  # an int against a vm_size_t: -1 is no limit\n"
+        "            return ENOMEM\n",
+        "        npages = ((end - start) & _MASK64) >> vm.arch.page_shift\n"
+        "        if npages > vm.tun.vm_page_max_wired & _MASK64:\n"
+        "            return ENOMEM\n"
+        "        if last < addr or end < addr:\n"
+        "            return EINVAL\n",
+        "vslock 188-192",
+        "EINVAL comes before ENOMEM",
+        _D,
+    ),
+    Change(
+        "vslock-limit-strict",
+        GLUE,
+        "if npages > vm.tun.vm_page_max_wired & _MASK64:",
+        "if npages >= vm.tun.vm_page_max_wired & _MASK64:",
+        "vslock 191",
+        "exactly vm_page_max_wired pages may be wired",
+        _D,
+    ),
+    Change(
+        "vslock-limit-signed",
+        GLUE,
+        "if npages > vm.tun.vm_page_max_wired & _MASK64:",
+        "if npages > vm.tun.vm_page_max_wired:",
+        "vslock 191",
+        "the limit is converted to unsigned",
+        _D,
+    ),
+    Change(
+        "vslock-enomem-answer",
+        GLUE,
+        "        return result\n    return 0 if result == KernReturn.SUCCESS else EFAULT",
+        "        return result\n    return 0 if result == KernReturn.SUCCESS else ENOMEM",
+        "vslock 212",
+        "every failure of the wiring is EFAULT",
+        _D,
+    ),
+    Change(
+        "unwire-unwired",
+        VM_MAP_WIRE,
+        "entry.wired_count - (entry.wiring_op != 0) <= 0:",
+        "entry.wired_count - (entry.wiring_op != 0) < 0:",
+        "vsunlock 220, vm_map_unwire of vm_map.c",
+        "an entry that is not wired makes the whole call fail",
+        _D,
+    ),
+    Change(
+        "wire-not-counted",
+        VM_MAP_WIRE,
+        "        entry.wired_count += 1\n",
+        "        entry.wired_count += 0\n",
+        "vslock 206, vm_map_wire of vm_map.c",
+        "wirings are counted",
+        _D,
+    ),
+    Change(
+        "wire-not-rolled-back",
+        VM_MAP_WIRE,
+        "            elif rv != KernReturn.SUCCESS:\n                _unwire_entry(vm, map_, entry)\n",
+        "",
+        "vslock 206, vm_map_wire of vm_map.c",
+        "a wiring that fails changes nothing",
+        _D,
+    ),
+    Change(
+        "imgact-not-held",
+        IMGACT,
+        "    vm_page_hold(vm, op.frame)\n",
+        "",
+        "vm_imgact_hold_page 256",
+        "the page is held",
+        _F,
+    ),
+    Change(
+        "imgact-not-activated",
+        IMGACT,
+        "    vm_page_activate(vm, op.frame)\n",
+        "",
+        "vm_imgact_hold_page 257",
+        "the page becomes active",
+        _F,
+    ),
+    Change(
+        "imgact-failed-page-stays",
+        IMGACT,
+        "            vm_page_free(vm, found)\n",
+        "",
+        "vm_imgact_hold_page 248",
+        "a page that could not be read is freed",
+        _F,
+    ),
+    Change(
+        "imgact-not-unheld",
+        IMGACT,
+        "    vm_page_unhold(vm, sf.frame)\n",
+        "",
+        "vm_imgact_unmap_page 292",
+        "unmapping drops the hold",
+        _F,
+    ),
+    Change(
+        "imgact-always-reads",
+        IMGACT,
+        "if op.io or vm.pages.valid[op.frame] != vm.bits_all:",
+        "if op.io or vm.pages.valid[op.frame] >= 0:",
+        "vm_imgact_hold_page 240",
+        "a valid page is not read",
+        _F,
+    ),
+    Change(
+        "imgact-lost-page",
+        IMGACT,
+        "        op.frame = found\n",
+        "",
+        "vm_imgact_hold_page 243",
+        "the page is looked up again after the pager",
+        _F,
+    ),
+)

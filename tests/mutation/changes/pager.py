@@ -1,0 +1,118 @@
+"""Mutations: swap space and what lies in it."""
+
+from __future__ import annotations
+
+from tests.mutation.change import SWAP_META, SWAP_PAGER, SWAP_SPACE, Change
+
+_PAGER = ("unit/pager",)
+
+CHANGES = (
+    Change(
+        "checksum-not-verified",
+        SWAP_PAGER,
+        "if io.sums is not None and np.array_equal(page_checksums(data), io.sums):",
+        "if io.sums is not None:",
+        "swp_pager_async_iodone, swap_pager.c",
+        "nothing is read back from swap unverified",
+        _PAGER,
+    ),
+    Change(
+        "old-blocks-kept",
+        SWAP_PAGER,
+        "        if len(old):\n            self._freed([(obj, old)])\n",
+        "",
+        "swp_pager_meta_build, swap_pager.c",
+        "a page's old block is free once it has a new one",
+        _PAGER,
+    ),
+    Change(
+        "halving-stops-early",
+        SWAP_PAGER,
+        "and n > 4:",
+        "and n > 8:",
+        "swap_pager_putpages, swap_pager.c",
+        "a write is halved while it has more than four pages",
+        _PAGER,
+    ),
+    Change(
+        "cluster-of-eight",
+        SWAP_PAGER,
+        "NSW_CLUSTER_MAX = 16",
+        "NSW_CLUSTER_MAX = 8",
+        "swap_pager_putpages, swap_pager.c",
+        "a write has up to 16 pages",
+        _PAGER,
+    ),
+    Change(
+        "haspage-too-far",
+        SWAP_PAGER,
+        "HASPAGE_MAX = 7",
+        "HASPAGE_MAX = 8",
+        "swap_pager_haspage, swap_pager.c",
+        "at most SWB_NPAGES / 2 - 1 neighbours are told",
+        _PAGER,
+    ),
+    Change(
+        "lowat-not-strict",
+        SWAP_SPACE,
+        "if self.avail < NSWAP_LOWAT:",
+        "if self.avail <= NSWAP_LOWAT:",
+        "swp_sizecheck, swap_pager.c",
+        "swap is almost full below nswap_lowat",
+        _PAGER,
+    ),
+    Change(
+        "hiwat-not-strict",
+        SWAP_SPACE,
+        "if self.avail > NSWAP_HIWAT:",
+        "if self.avail >= NSWAP_HIWAT:",
+        "swp_sizecheck, swap_pager.c",
+        "swap is not almost full any more above nswap_hiwat",
+        _PAGER,
+    ),
+    Change(
+        "no-round-robin",
+        SWAP_SPACE,
+        "                self.next_device = at\n",
+        "",
+        "swp_pager_getswapspace, swap_pager.c",
+        "devices are taken in turn",
+        _PAGER,
+    ),
+    Change(
+        "devices-adjacent",
+        SWAP_SPACE,
+        "self.devices[-1].end + 1 if",
+        "self.devices[-1].end if",
+        "swaponsomething, swap_pager.c",
+        "an unowned block lies between devices",
+        _PAGER,
+    ),
+    Change(
+        "label-given-out",
+        SWAP_SPACE,
+        "LABEL_BLOCKS = 2",
+        "LABEL_BLOCKS = 1",
+        "swaponsomething, swap_pager.c",
+        "the first two blocks are never given out",
+        _PAGER,
+    ),
+    Change(
+        "copy-overwrites",
+        SWAP_META,
+        "moves = (mine >= 0) & (theirs < 0)",
+        "moves = mine >= 0",
+        "swap_pager_copy, swap_pager.c",
+        "a page that the destination has is not replaced",
+        _PAGER,
+    ),
+    Change(
+        "contiguous-backwards",
+        SWAP_META,
+        "== block - before - 1:",
+        "!= SWAPBLK_NONE:",
+        "swap_pager_haspage, swap_pager.c",
+        "pages read together lie in adjacent blocks",
+        _PAGER,
+    ),
+)
