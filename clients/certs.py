@@ -21,13 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from clients.exits import BadInput, Exit
+from services.runtime.roles import URI, Role
 
 DAYS = 365
 """Days that a certificate is good for."""
 CA_DAYS_MIN = 3650
 """Days that the authority is good for, at least."""
-ROLE_URI = "vmglue:role/"
-"""What stands in front of the role among a certificate's names."""
 AUTHORITY = "vmglue certificate authority"
 """Common name of the authority: what it did not sign is not ours to replace."""
 _ORGANIZATION = "vmglue"
@@ -40,20 +39,20 @@ class Party:
 
     name: str
     """Common name, and base name of its files."""
-    role: str
+    role: Role
     """Its role."""
     serves: bool
     """It also answers calls, under its name and as this host."""
 
 
 PARTIES = (
-    Party("pager", "service", serves=True),
-    Party("physmem", "service", serves=True),
-    Party("kstack", "service", serves=True),
-    Party("scheduler", "service", serves=True),
-    Party("orchestrator", "operator", serves=True),
-    Party("operator", "operator", serves=False),
-    Party("viewer", "viewer", serves=False),
+    Party("pager", Role.SERVICE, serves=True),
+    Party("physmem", Role.SERVICE, serves=True),
+    Party("kstack", Role.SERVICE, serves=True),
+    Party("scheduler", Role.SERVICE, serves=True),
+    Party("orchestrator", Role.OPERATOR, serves=True),
+    Party("operator", Role.OPERATOR, serves=False),
+    Party("viewer", Role.VIEWER, serves=False),
 )
 """Everybody who takes part in a machine."""
 
@@ -133,7 +132,7 @@ def _certify(directory: Path, authority: _Authority, party: Party, hosts: Sequen
 
 def _names(party: Party, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
     """Names of a certificate: its role and, of a server, where it may be called."""
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"{ROLE_URI}{party.role}")]
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"{URI}{party.role}")]
     if party.serves:
         names += [_host(host) for host in dict.fromkeys((party.name, "localhost", "127.0.0.1", "::1", *hosts))]
     return x509.SubjectAlternativeName(names)

@@ -22,6 +22,7 @@ from protos import machine_pb2
 from protos.machine_pb2_grpc import add_MachineServiceServicer_to_server
 from services.runtime.config import is_private
 from services.runtime.remote import MESSAGE_BYTES_MAX
+from services.runtime.roles import role_guard
 from services.runtime.tls import Tls, add_port, is_encrypted
 
 WORKERS = 24
@@ -68,7 +69,7 @@ def served(system: System, listen: str, tls: Tls | None = None) -> Iterator[Mach
     """
     machine = Machine(system)
     servicer = MachineServicer(machine)
-    server = _server(servicer)
+    server = _server(servicer, tls)
     try:
         address = _bind(server, listen, tls)
         server.start()
@@ -94,10 +95,11 @@ def keep(system: System, servicer: MachineServicer, ended: Callable[[], bool]) -
         system.check()
 
 
-def _server(servicer: MachineServicer) -> grpc.Server:
+def _server(servicer: MachineServicer, tls: Tls | None) -> grpc.Server:
     server = grpc.server(
         ThreadPoolExecutor(WORKERS, thread_name_prefix="machine-rpc"),
         options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)],
+        interceptors=[role_guard(0)] if tls is not None else [],
         maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,
     )
     add_MachineServiceServicer_to_server(servicer, server)

@@ -90,8 +90,7 @@ class MachineClient:
             )
         except grpc.RpcError as error:
             self._channel.close()
-            code = error.code().name.lower()
-            raise BadInput(f"{self.address}: no vmglue system answers there ({code}); see `vmglue up`") from None
+            raise BadInput(_unreachable(self.address, error)) from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -239,6 +238,15 @@ class _Pauser:
             if self._stop():
                 self._client.pause()
                 return
+
+
+def _unreachable(address: str, error: grpc.RpcError) -> str:
+    """Why a target cannot be used, in a line."""
+    if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return f"{address}: {error.details()}"
+    said = error.code().name.lower()
+    hint = "" if address.startswith("unix:") else "; a system with TLS answers to --tls-cert, --tls-key and --tls-ca"
+    return f"{address}: no vmglue system answers there ({said}); see `vmglue up`{hint}"
 
 
 def _mistake(error: grpc.RpcError) -> Exception:

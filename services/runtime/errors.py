@@ -14,6 +14,8 @@ class Reason(Enum):
     NOT_BOOTED = "the service was not booted"
     MACHINE_STOPPED = "the machine stopped; its state stays to be inspected"
     INJECTION_REFUSED = "the system was not started to allow scripted answers"
+    NO_ROLE = "the certificate names no role"
+    ROLE = "the certificate's role does not permit it"
     QUOTA = "a limit of the service"
     NOT_BUILT = "the kernel was built without it"
     UNAVAILABLE = "a service below cannot be reached"
@@ -31,6 +33,8 @@ STATUS = {
     Reason.NOT_BOOTED: "FAILED_PRECONDITION",
     Reason.MACHINE_STOPPED: "FAILED_PRECONDITION",
     Reason.INJECTION_REFUSED: "PERMISSION_DENIED",
+    Reason.NO_ROLE: "UNAUTHENTICATED",
+    Reason.ROLE: "PERMISSION_DENIED",
     Reason.QUOTA: "RESOURCE_EXHAUSTED",
     Reason.NOT_BUILT: "FAILED_PRECONDITION",
     Reason.UNAVAILABLE: "UNAVAILABLE",

@@ -29,6 +29,7 @@ from services.runtime.node import NodeServicer, board_state
 from services.runtime.process import keep_freed_memory
 from services.runtime.redis_board import RedisBoard
 from services.runtime.remote import KEEPALIVE_MS, LARGE_MESSAGES, Caller, connect, open_channel
+from services.runtime.roles import role_guard
 from services.runtime.rpc import grpc_of, messages_of, service_of
 from services.runtime.servicer import Node, PortServicer
 from services.runtime.tls import add_port
@@ -111,6 +112,7 @@ class _Server:
 
     def __init__(self, port: Callable[..., Any], config: ServiceConfig, log: Any) -> None:
         self._port, self._config, self._log = port, config, log
+        self._boot_id = time.time_ns()
         self._health = health.HealthServicer()
         self._names = ("", _full_name(port), f"{config.service}.redis")
         for name in self._names:
@@ -123,6 +125,7 @@ class _Server:
                 ("grpc.enable_channelz", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
             ],
+            interceptors=[role_guard(self._boot_id)] if config.tls is not None else [],
             maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,
         )
 
@@ -133,7 +136,7 @@ class _Server:
             StartFailed: The service cannot start.
         """
         self._bind()
-        config, boot_id = self._config, time.time_ns()
+        config, boot_id = self._config, self._boot_id
         with contextlib.ExitStack() as stack:
             ctx = Context(config.service, inject_permitted=config.allow_inject)
             board: CounterBoard = RedisBoard(config.redis, config.machine, boot_id) if config.redis else MemoryBoard()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -10,15 +11,26 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from certificates import files, tls
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health, health_pb2_grpc
+from grpc_status import rpc_status
 from systems import start_system
 
+from clients.certs import make_certificates
+from clients.exits import BadInput
 from clients.health import service_state, serving
+from clients.keep import served
+from clients.machine_client import MachineClient
 from clients.run import Run
+from clients.statefile import read_state
 from clients.system import UPSTREAMS, System, SystemConfig
 from clients.workload import load_workload
-from services.runtime.errors import ServiceLost
-from services.runtime.remote import node_info, open_channel
+from protos import common_pb2, common_pb2_grpc, pager_pb2, pager_pb2_grpc
+from services.ports.pager import PagerBoot, PagerPort
+from services.runtime.context import Context
+from services.runtime.errors import Reason, Refused, ServiceLost
+from services.runtime.remote import Caller, connect, node_info, open_channel
+from services.runtime.tls import Tls
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +93,68 @@ def test_a_caller_cannot_pose_as_a_server(party, believed):
     server.start()
     assert serving(f"127.0.0.1:{port}", 0.5, tls("operator")) == believed
     server.stop(None).wait()
+
+
+def pager_of(addresses, party):
+    channel = open_channel(addresses["pager"], tls(party))
+    return channel, connect(PagerPort, channel, Caller(Context("somebody"), deadline_s=5.0))
+
+
+def test_a_viewer_reads_and_is_told_what_it_lacks(addresses):
+    for party in ("operator", "viewer", "physmem"):
+        channel, pager = pager_of(addresses, party)
+        with channel:
+            if party == "operator":
+                pager.boot(PagerBoot(swap_pages=100, page_count=1000))
+            assert pager.swap_status().avail == 100
+            if party == "viewer":
+                with pytest.raises(Refused) as refused:
+                    pager.vnode_open("x", 1)
+                assert refused.value.reason is Reason.ROLE
+                assert refused.value.expected == "vmglue:role/service or operator"
+            else:
+                pager.vnode_open("x", 1)
+            if party != "operator":
+                with pytest.raises(Refused, match="expected vmglue:role/operator"):
+                    pager.boot(PagerBoot(swap_pages=7, page_count=1000))
+
+
+def test_a_refused_role_is_permission_denied_with_details(addresses):
+    with open_channel(addresses["pager"], tls("viewer")) as channel, pytest.raises(grpc.RpcError) as error:
+        pager_pb2_grpc.PagerServiceStub(channel).Boot(pager_pb2.BootRequest())
+    assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    (detail,) = rpc_status.from_call(error.value).details
+    info = error_details_pb2.ErrorInfo()
+    assert detail.Unpack(info)
+    assert (info.reason, info.metadata["expected"]) == ("ROLE", "vmglue:role/operator")
+
+
+def test_a_certificate_without_a_role_is_unauthenticated(addresses, monkeypatch, tmp_path):
+    """One of the authority itself, that says nothing about roles."""
+    directory = tls("viewer").cert.parent
+    for name in ("ca.pem", "ca.key"):
+        shutil.copy(directory / name, tmp_path)
+    monkeypatch.setattr("clients.certs.URI", "else:")
+    make_certificates(tmp_path)
+    nobody = Tls(tmp_path / "viewer.pem", tmp_path / "viewer.key", tmp_path / "ca.pem")
+    with open_channel(addresses["pager"], nobody) as channel, pytest.raises(grpc.RpcError) as error:
+        common_pb2_grpc.NodeServiceStub(channel).GetInfo(common_pb2.GetInfoRequest(), timeout=5)
+    assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "no_role" in error.value.details()
+
+
+def test_the_machine_service_asks_for_roles_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with start_system("local") as system, served(system, "127.0.0.1:0", tls("orchestrator")):
+        address = read_state().address
+        with MachineClient(address, tls("viewer")) as viewer:
+            assert viewer.status().machine == "local"
+            with pytest.raises(Refused, match="expected vmglue:role/operator"):
+                viewer.set_sysctl("vm.swap_enabled", 0)
+        with MachineClient(address, tls("operator")) as operator:
+            assert operator.load(load_workload("tiny")).ram_pages > 0
+            assert operator.set_sysctl("vm.swap_enabled", 0) == (1, 0)
+        with pytest.raises(BadInput, match="--tls-ca"):
+            MachineClient(address, tls("operator", "strangers"))
+        with pytest.raises(BadInput, match="--tls-ca"):
+            MachineClient(address)

@@ -1,0 +1,152 @@
+"""Who may call what: the role in a caller's certificate, and the one table of what each rpc needs.
+
+A certificate names its role by a URI among its subject's alternative names: `vmglue:role/operator`. Calls that come
+over a Unix socket or unencrypted loopback carry no certificate; the host says who can make them, and they may do
+everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import cache
+from typing import Any, cast
+
+import grpc
+
+from services.ports.kstack import KstackPort
+from services.ports.pager import PagerPort
+from services.ports.physmem import PhysmemPort
+from services.ports.scheduler import SchedulerPort
+from services.runtime.errors import Reason, Refused
+from services.runtime.handlers import Behavior, HandlerWrapper
+from services.runtime.rpc import rpcs_of, service_of
+from services.runtime.status import refusal
+
+URI = "vmglue:role/"
+"""What stands in front of the role among a certificate's names."""
+
+
+class Role(StrEnum):
+    """What a caller may be."""
+
+    OPERATOR = "operator"
+    """Does everything; the orchestrator is one."""
+    SERVICE = "service"
+    """Calls what services need of those below them, and what a viewer may."""
+    VIEWER = "viewer"
+    """Reads state, counters and events."""
+
+
+OPERATORS = frozenset({Role.OPERATOR})
+SERVICES = frozenset({Role.OPERATOR, Role.SERVICE})
+EVERYBODY = frozenset(Role)
+
+PORTS: tuple[Callable[..., Any], ...] = (PagerPort, PhysmemPort, KstackPort, SchedulerPort)
+"""The ports, from the bottom up; what they only read (READS) everybody may."""
+CALLED_BY_SERVICES = {
+    "pager": frozenset(
+        {
+            "dealloc", "get_pages_finish", "get_pages_start", "page_unswapped", "put_pages_finish", "put_pages_start",
+            "swap_copy", "vnode_open",
+        }
+    ),
+    "physmem": frozenset(
+        {
+            "complete_io", "kmem_write", "lose_page", "map_deactivate", "map_ops", "pageout_begin", "pageout_scan",
+            "pageout_wait_test", "stack_create", "stack_destroy", "stack_swapin", "stack_swapout",
+            "vm_imgact_map_page", "vm_imgact_unmap_page", "vm_map_trylock", "vm_map_unlock", "vm_wait",
+            "vmspace_alloc", "vmspace_fork", "vmspace_free", "vmspace_ref", "vslock", "vsunlock",
+        }
+    ),
+    "kstack": frozenset(
+        {"intr_prof_stack_use", "vm_thread_new", "vm_thread_stack_lowmem", "vm_thread_swapin", "vm_thread_swapout"}
+    ),
+    "scheduler": frozenset(),
+}  # fmt: skip
+"""Methods that change state and that a service above calls."""
+HEAVY_READS = frozenset({"checkpoint_save"})
+"""Reads that take as much memory as the machine: for operators alone."""
+OTHERS: dict[str, dict[frozenset[Role], tuple[str, ...]]] = {
+    "vmglue.machine.v1.MachineService": {
+        EVERYBODY: ("GetTopology", "WatchEvents", "GetSysctl", "ListSysctls", "GetStatus"),
+        OPERATORS: (
+            "Load", "Run", "Pause", "Step", "SetSysctl", "Shutdown", "Inject", "SaveCheckpoint", "LoadCheckpoint",
+        ),
+    },
+    "vmglue.common.v1.NodeService": {EVERYBODY: ("GetInfo",)},
+    "grpc.health.v1.Health": {EVERYBODY: ("Check", "List", "Watch")},
+    "grpc.reflection.v1alpha.ServerReflection": {EVERYBODY: ("ServerReflectionInfo",)},
+    "grpc.channelz.v1.Channelz": {
+        EVERYBODY: (
+            "GetTopChannels", "GetServers", "GetServer", "GetServerSockets", "GetChannel", "GetSubchannel",
+            "GetSocket",
+        ),
+    },
+}  # fmt: skip
+"""What the rpcs of other services than the ports' need."""
+
+
+@cache
+def needs() -> dict[str, frozenset[Role]]:
+    """The table: roles that may call, by the rpc's full name (`/package.Service/Method`)."""
+    table = {}
+    for port in PORTS:
+        service = service_of(port)
+        for rpc in rpcs_of(port):
+            table[f"/vmglue.{service}.v1.{service.capitalize()}Service/{rpc.name}"] = _of_port(service, rpc)
+    for name, roles in OTHERS.items():
+        table.update({f"/{name}/{method}": who for who, methods in roles.items() for method in methods})
+    return table
+
+
+def _of_port(service: str, rpc: Any) -> frozenset[Role]:
+    if rpc.reads:
+        return OPERATORS if rpc.method in HEAVY_READS else EVERYBODY
+    return SERVICES if rpc.method in CALLED_BY_SERVICES[service] else OPERATORS
+
+
+def role_guard(boot_id: int) -> HandlerWrapper:
+    """An interceptor that ends the calls of those whose certificate does not permit them.
+
+    The status is UNAUTHENTICATED where the certificate names no role, PERMISSION_DENIED where it names another one.
+
+    Args:
+        boot_id: Of the answering process, for its refusals.
+    """
+
+    def guard(method: str, behavior: Behavior) -> Behavior:
+        permitted = needs().get(method, frozenset())
+
+        def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+            try:
+                admit_caller(context.auth_context(), permitted)
+            except Refused as refused:
+                context.abort_with_status(cast("grpc.Status", refusal(refused, boot_id)))
+            return behavior(request, context)
+
+        return guarded
+
+    return HandlerWrapper(guard)
+
+
+def admit_caller(auth: Any, permitted: frozenset[Role]) -> None:
+    """Refuse a caller whose certificate does not permit the call.
+
+    Args:
+        auth: What the connection proved, as gRPC tells it.
+        permitted: Roles that may make the call.
+
+    Raises:
+        Refused: The caller has no role, or another one.
+    """
+    if auth.get("transport_security_type") != [b"ssl"]:
+        return
+    names = [name.decode("utf-8", "replace") for name in auth.get("peer_uri", ())]
+    known = {f"{URI}{role}": role for role in Role}
+    roles = {known[name] for name in names if name in known}
+    wanted = f"{URI}{' or '.join(sorted(permitted, reverse=True))}" if permitted else "nobody"
+    if not roles:
+        raise Refused(Reason.NO_ROLE, "certificate", ", ".join(names), wanted)
+    if not roles & permitted:
+        raise Refused(Reason.ROLE, "certificate", ", ".join(sorted(roles)), wanted)
