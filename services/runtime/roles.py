@@ -55,12 +55,15 @@ CALLED_BY_SERVICES = {
         {
             "complete_io", "kmem_write", "lose_page", "map_deactivate", "map_ops", "pageout_begin", "pageout_scan",
             "pageout_wait_test", "stack_create", "stack_destroy", "stack_swapin", "stack_swapout",
-            "vm_imgact_map_page", "vm_imgact_unmap_page", "vm_map_trylock", "vm_map_unlock", "vm_wait",
-            "vmspace_alloc", "vmspace_fork", "vmspace_free", "vmspace_ref", "vslock", "vsunlock",
+            "vm_imgact_map_page", "vm_imgact_unmap_page", "vm_map_trylock", "vm_map_unlock", "vm_sync_icache",
+            "vm_wait", "vmspace_alloc", "vmspace_fork", "vmspace_free", "vmspace_ref", "vslock", "vsunlock",
         }
     ),
     "kstack": frozenset(
-        {"intr_prof_stack_use", "vm_thread_new", "vm_thread_stack_lowmem", "vm_thread_swapin", "vm_thread_swapout"}
+        {
+            "intr_prof_stack_use", "vm_thread_dispose", "vm_thread_new", "vm_thread_stack_lowmem", "vm_thread_swapin",
+            "vm_thread_swapout",
+        }
     ),
     "scheduler": frozenset(),
 }  # fmt: skip
