@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clients.arrivals import starts
 from clients.integrity import Shadow
 from clients.kernel import Kernel
+from clients.made import made_trace
+from clients.scaled import scaled
 from clients.streams import Stream, StreamState
 from clients.trace import Trace
-from clients.workload import Workload, check_sysctls
+from clients.workload import Program, Workload, check_sysctls
 from hardware_sim.arch import arch
 from hardware_sim.clock import initial_ticks
 from services.ports.common import Outcome, Setting, Stop, Upcalls
@@ -92,7 +95,7 @@ class Orchestrator:
     shadow: Shadow = field(init=False)
     dispatch: Dispatch = field(default_factory=Dispatch)
     _streams: dict[int, Stream] = field(default_factory=dict)
-    _traces: dict[Path, Trace] = field(default_factory=dict)
+    _traces: dict[tuple[Path, int], Trace] = field(default_factory=dict)
     _files: dict[Path, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -199,7 +202,7 @@ class Orchestrator:
         return True
 
     def traces(self) -> dict[Path, bytes]:
-        """The files of all traces, as they were read."""
+        """The files of all traces, as they were read; a made-up program's is empty."""
         return self._files
 
     def state(self) -> OrchestratorState:
@@ -215,11 +218,14 @@ class Orchestrator:
             TraceError: A trace cannot be read.
             IndexError: A stream stands outside of its trace.
         """
+        self._files = dict(traces)
         with tempfile.TemporaryDirectory(prefix="vmglue-traces-") as directory:
+            files = {}
             for number, (name, content) in enumerate(traces.items()):
-                path = Path(directory) / f"{number}-{name.name}"
-                path.write_bytes(content)
-                self._traces[name], self._files[name] = Trace.open(path), content
+                files[name] = Path(directory) / f"{number}-{name.name}"
+                files[name].write_bytes(content)
+            for program in self.workload.programs:
+                self._opened(program, files[program.trace])
         opened = list(self._traces.values())
         self._streams = {cookie: Stream.restored(stream, opened) for cookie, stream in state.streams.items()}
         self.tally, self.shadow, self.dispatch = state.tally, state.shadow, state.dispatch
@@ -321,17 +327,17 @@ class Orchestrator:
 
     def _spawn_requests(self) -> list[SpawnRequest]:
         requests = []
-        for program in self.workload.programs:
-            trace = self._opened(program.trace)
-            for instance in range(program.count):
+        for number, program in enumerate(self.workload.programs):
+            trace = self._opened(program, program.trace)
+            for start_us in starts(program, self.workload.machine.seed, number):
                 cookie = len(self._streams) + 1
-                stream = Stream(trace, trace.tasks[0], repeats_left=program.repeat - 1)
+                stream = Stream(trace, trace.tasks[0], repeats_left=program.repeat - 1, think_us=program.think_us)
                 self._streams[cookie] = stream
                 requests.append(
                     SpawnRequest(
                         name=program.name,
                         cookie=cookie,
-                        start_us=program.start_us + instance * program.start_every_us,
+                        start_us=start_us,
                         nice=program.nice,
                         regions=stream.regions(),
                         sleep_scale_percent=round(program.sleep_scale * 100),
@@ -339,11 +345,16 @@ class Orchestrator:
                 )
         return requests
 
-    def _opened(self, path: Path) -> Trace:
-        """A trace, opened once; its file is kept for checkpoints, a small part of what it holds unpacked."""
-        if path not in self._traces:
-            self._traces[path], self._files[path] = Trace.open(path), path.read_bytes()
-        return self._traces[path]
+    def _opened(self, program: Program, file: Path) -> Trace:
+        """A program's trace, opened or made once; files are kept for checkpoints, a small part of what they hold."""
+        key = (program.trace, program.memory_scale)
+        if key not in self._traces:
+            if program.phases:
+                self._traces[key] = made_trace(program.name, program.phases)
+            else:
+                self._traces[key] = scaled(Trace.open(file), program.memory_scale)
+            self._files.setdefault(program.trace, b"" if program.phases else file.read_bytes())
+        return self._traces[key]
 
 
 def sysctls(kernel: Kernel) -> dict[str, tuple[int, str]]:

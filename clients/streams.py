@@ -14,6 +14,8 @@ from services.ports.scheduler import Trap, TrapOp
 
 RECORDS_MIN, RECORDS_MAX = 8192, 131072
 """Bounds of one batch of run records: where a call costs as much as the records, and 1 MiB. Results are the same."""
+THINK_CALL = 35
+"""Linux number of nanosleep, in which a program pauses between two executions."""
 
 
 def image_regions(trace: Trace, regions: Iterable[fmt.Region]) -> list[Region]:
@@ -46,6 +48,8 @@ class StreamState:
     operation: int
     batch_records: int
     brk: int
+    think_us: int
+    thinking: bool
 
 
 @dataclass(slots=True)
@@ -61,6 +65,8 @@ class Stream:
         operation: Next operation.
         batch_records: Records that the next batch may hold.
         brk: Page behind the data segment.
+        think_us: Pause before the next execution of the whole task, in microseconds.
+        thinking: That pause has begun.
     """
 
     trace: Trace
@@ -71,13 +77,15 @@ class Stream:
     operation: int = 0
     batch_records: int = RECORDS_MIN
     brk: int = -1
+    think_us: int = 0
+    thinking: bool = False
 
     def state(self, traces: Sequence[Trace]) -> StreamState:
         """Where it stands."""
         (trace,) = (number for number, trace in enumerate(traces) if trace is self.trace)
         return StreamState(
             trace, self.task.info.index, self.repeats_left, self.children, self.record, self.operation,
-            self.batch_records, self.brk,
+            self.batch_records, self.brk, self.think_us, self.thinking,
         )  # fmt: skip
 
     @classmethod
@@ -93,7 +101,7 @@ class Stream:
             raise IndexError(f"task {state.task} has no record {state.record} or no operation {state.operation}")
         return cls(
             trace, task, state.repeats_left, state.children, state.record, state.operation, state.batch_records,
-            state.brk,
+            state.brk, state.think_us, state.thinking,
         )  # fmt: skip
 
     def limit(self) -> int:
@@ -121,10 +129,10 @@ class Stream:
         if self.operation >= len(self.task.ops):
             return self._exit(0)
         row = self.task.ops[self.operation]
+        if row["op"] == Op.EXIT:
+            return self._exit(int(row["a"]))
         self.operation += 1
         op, a, b, c, d = Op(int(row["op"])), int(row["a"]), int(row["b"]), int(row["c"]), int(row["d"])
-        if op is Op.EXIT:
-            return self._exit(a)
         trap = Trap(op=TrapOp(int(op)), a=a, b=b, c=c, d=d)
         if op is Op.EXEC:
             image = self.task.info.execs[a]
@@ -147,7 +155,12 @@ class Stream:
 
     def _exit(self, status: int) -> Trap:
         if self.repeats_left == 0:
+            self.operation = len(self.task.ops)
             return Trap(op=TrapOp.EXIT, a=status)
+        if self.think_us and not self.thinking:
+            self.thinking = True
+            return Trap(op=TrapOp.SLEEP, a=self.think_us, b=THINK_CALL)
+        self.thinking = False
         self.repeats_left -= 1
         self.record = self.operation = 0
         return Trap(op=TrapOp.EXEC, name=self.task.info.name, regions=self.regions())

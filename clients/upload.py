@@ -47,6 +47,8 @@ def load_requests(workload: Workload, request_id: str) -> Iterator[pb.LoadReques
     )
     files: dict[str, Path] = {}
     for program in workload.programs:
+        if program.phases:
+            continue  # made where it runs
         known = files.setdefault(program.trace.name, program.trace)
         if known != program.trace:
             raise WorkloadError(

@@ -20,6 +20,14 @@ ARCHITECTURES = ("amd64", "arm64", "powerpc64")
 """Architectures on which programs of x86-64 can be replayed: 4 KiB pages, user addresses up to their stack."""
 KSTACK_PAGES_LIMIT = 256
 """Most pages of a kernel stack that a workload's build options may ask for."""
+PATTERNS = ("zipf", "uniform", "scan", "loop")
+"""Orders in which a made-up program visits its pages."""
+CALLS = {"nanosleep": 35, "accept": 43, "kqueue": 232, "select": 23}
+"""Calls in which a made-up program pauses, with the Linux number of each one's row in docs/syscalls.md."""
+VISIT = 8
+"""References to a page at a visit, where a workload does not say."""
+ARRIVALS = ("regular", "poisson")
+"""Instances start `start_every` apart, or at random so far apart on average."""
 MIB = 1 << 20
 """Bytes of a mebibyte."""
 PAGE = 4096
@@ -71,25 +79,61 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of the life of a made-up program: pauses, and references to its memory between them."""
+
+    pattern: str
+    """Which page comes next, one of PATTERNS."""
+    pages: int
+    """Memory that it works on, in pages from the start of the program's."""
+    references: int
+    """References in all."""
+    visit: int = VISIT
+    """References to a page before the next one's turn."""
+    alpha: float = 1.0
+    """zipf: the page of rank r is visited r ** -alpha times as often as the first."""
+    window: int = 0
+    """loop: pages that are gone round ROUNDS times before the next window's turn; 0: an eighth of its memory."""
+    writes: float = 0.25
+    """Share of the visits that store."""
+    burst: int = 0
+    """References between two pauses; 0: all, after one pause."""
+    think_us: int = 0
+    """Length of a pause, which comes before each burst; 0: none."""
+    call: str = "nanosleep"
+    """System call in which it pauses, one of CALLS."""
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
-    """A captured program and how often it runs."""
+    """A captured or made-up program and how often it runs."""
 
     trace: Path
-    """The trace file."""
+    """The trace file; of a made-up program a name that no other program of the workload has."""
     name: str
     """Name of its processes."""
+    phases: tuple[Phase, ...] = ()
+    """What a made-up program does; empty: the trace is a file."""
     count: int = 1
     """Instances."""
     start_us: int = 0
     """Virtual time at which the first one starts, in microseconds."""
     start_every_us: int = 0
     """Time between the starts of two instances, in microseconds."""
+    arrivals: str = "regular"
+    """How instances follow one another, one of ARRIVALS."""
     nice: int = 0
     """p_nice, -20 to 20."""
     repeat: int = 1
     """Executions of each instance, one after the other in the same process."""
+    think_us: int = 0
+    """Pause between two executions, in microseconds."""
     sleep_scale: float = 1.0
-    """Factor for the recorded sleeps."""
+    """Factor for its sleeps."""
+    memory_scale: int = 1
+    """Factor for the memory of a captured program."""
+    pressure: bool = False
+    """Part of the load whose end begins the recovery that the report tells of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,21 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from clients.units import parse_duration, parse_size
+from clients.units import format_size, parse_duration, parse_size
 from clients.workload_model import (
     ARCHITECTURES,
+    ARRIVALS,
+    CALLS,
     KERNELS,
     KSTACK_PAGES_LIMIT,
     MIB,
     PAGE,
+    PATTERNS,
     TRACE_SUFFIX,
     TRACES,
+    VISIT,
     Machine,
+    Phase,
     Program,
     Workload,
     WorkloadError,
@@ -89,7 +94,7 @@ def _size(low: int, high: int) -> Parser:
     def parse(value: Any) -> int:
         size = parse_size(value)
         if not low <= size <= high or size % PAGE:
-            raise ValueError(f"expected whole pages from {low // MIB} MiB to {high // MIB} MiB")
+            raise ValueError(f"expected whole pages from {format_size(low)} to {format_size(high)}")
         return size
 
     return parse
@@ -102,7 +107,12 @@ def _duration(value: Any) -> int:
     return duration
 
 
-_WORKLOAD_KEYS = ("name", "machine", "programs")
+def _pages(value: Any) -> int:
+    """A made-up program's memory, in pages."""
+    return int(_size(PAGE, 1 << 32)(value)) // PAGE
+
+
+_WORKLOAD_KEYS = ("name", "machine", "phases", "programs")
 RAM = _size(MIB, 1 << 37)
 """Reads `machine.ram`."""
 SWAP = _size(0, 1 << 40)
@@ -134,10 +144,38 @@ _PROGRAM_KEYS = {
     "count": _Key("count", _integer(1, 10_000)),
     "start": _Key("start_us", _duration),
     "start_every": _Key("start_every_us", _duration),
+    "arrivals": _Key("arrivals", _choice(ARRIVALS)),
+    "think": _Key("think_us", _duration),
+    "pressure": _Key("pressure", _boolean),
     "nice": _Key("nice", _integer(-20, 20)),
     "repeat": _Key("repeat", _integer(1, 1_000_000)),
     "sleep_scale": _Key("sleep_scale", _number(0.01, 1000)),
+    "memory_scale": _Key("memory_scale", _integer(1, 64)),
 }
+_REFERENCES = _integer(1, 200_000_000)
+_PHASE_KEYS = {
+    "pattern": _Key("pattern", _choice(PATTERNS)),
+    "memory": _Key("pages", _pages),
+    "references": _Key("references", _REFERENCES),
+    "visit": _Key("visit", _integer(1, 1000)),
+    "alpha": _Key("alpha", _number(0, 10)),
+    "window": _Key("window", _pages),
+    "writes": _Key("writes", _number(0, 1)),
+    "burst": _Key("burst", _REFERENCES),
+    "think": _Key("think_us", _duration),
+    "call": _Key("call", _choice(tuple(CALLS))),
+}
+_DAEMON_KEYS = {
+    "call": _Key("call", _choice(tuple(CALLS))),
+    "every": _Key("think_us", _duration),
+    "wakeups": _Key("wakeups", _integer(1, 1_000_000)),
+    "memory": _Key("pages", _pages),
+    "touches": _Key("touches", _integer(1, 100_000)),
+}
+DAEMON_PAGES, DAEMON_TOUCHES = 64, 8
+"""Memory of a daemon, and pages that it visits at each wakeup, where the file does not say."""
+_VISITS_MAX = 25_000_000
+_KINDS_OF_PROGRAM = ("trace", "phases", "daemon")
 
 
 def read_workload(path: Path, text: str) -> Workload:
@@ -163,6 +201,7 @@ class _Reader:
     def __init__(self, path: Path, lines: dict[str, int]) -> None:
         self._path = path
         self._lines = lines
+        self._starts: dict[str, int] = {}
 
     def workload(self, raw: dict[str, Any]) -> Workload:
         self._known("", raw, _WORKLOAD_KEYS)
@@ -170,6 +209,8 @@ class _Reader:
         sysctls = self._sysctls(self._table("machine.sysctls", machine.pop("sysctls", {})))
         described = Machine(sysctls=sysctls, **self._fields("machine", _flat(machine), _MACHINE_KEYS))
         self._stack_sizes(described)
+        starts = self._table("phases", raw.get("phases", {}))
+        self._starts = {name: self._value(f"phases.{name}", value, _duration) for name, value in starts.items()}
         programs = raw.get("programs", [])
         if not isinstance(programs, list) or not programs:
             raise self._error("programs", "expected at least one [[programs]] table")
@@ -191,12 +232,56 @@ class _Reader:
 
     def _program(self, where: str, raw: Any) -> Program:
         table = self._table(where, raw)
-        self._known(where, table, (*_PROGRAM_KEYS, "trace"))
-        if "trace" not in table:
-            raise self._error(where, "the key 'trace' is missing")
-        trace = self._value(f"{where}.trace", table.pop("trace"), self._trace)
+        self._known(where, table, (*_PROGRAM_KEYS, *_KINDS_OF_PROGRAM, "phase"))
+        kinds = [kind for kind in _KINDS_OF_PROGRAM if kind in table]
+        if len(kinds) != 1:
+            named = f"{' and '.join(kinds)} exclude one another" if kinds else "the key 'trace' is missing"
+            raise self._error(where, f"{named}; expected one of {', '.join(_KINDS_OF_PROGRAM)}")
+        what, phase = table.pop(kinds[0]), table.pop("phase", None)
         fields = self._fields(where, table, _PROGRAM_KEYS)
-        return Program(**{"trace": trace, "name": _default_name(trace), **fields})
+        if phase is not None:
+            begun = self._value(f"{where}.phase", phase, _choice(tuple(self._starts)))
+            fields["start_us"] = fields.get("start_us", 0) + self._starts[begun]
+        if kinds[0] == "trace":
+            trace = self._value(f"{where}.trace", what, self._trace)
+            return Program(**{"trace": trace, "name": _default_name(trace), **fields})
+        if "memory_scale" in fields:
+            raise self._error(f"{where}.memory_scale", "only a captured program's memory is scaled; set its 'memory'")
+        made = self._phases(f"{where}.phases", what) if kinds[0] == "phases" else self._daemon(f"{where}.daemon", what)
+        name = fields.pop("name", kinds[0].removesuffix("s"))
+        return Program(trace=Path(f"{where}/{name}"), name=name, phases=made, **fields)
+
+    def _phases(self, where: str, raw: Any) -> tuple[Phase, ...]:
+        if not isinstance(raw, list) or not raw:
+            raise self._error(where, "expected at least one table")
+        return tuple(self._phase(f"{where}[{number}]", entry) for number, entry in enumerate(raw))
+
+    def _phase(self, where: str, raw: Any) -> Phase:
+        fields = self._fields(where, self._table(where, raw), _PHASE_KEYS)
+        self._required(where, fields, _PHASE_KEYS, ("pattern", "pages", "references"))
+        return Phase(**fields)
+
+    def _daemon(self, where: str, raw: Any) -> tuple[Phase, ...]:
+        """A daemon fills its memory, then sleeps in a call and visits some of it, again and again."""
+        fields = self._fields(where, self._table(where, raw), _DAEMON_KEYS)
+        self._required(where, fields, _DAEMON_KEYS, ("call", "think_us", "wakeups"))
+        pages, touches = fields.get("pages", DAEMON_PAGES), fields.get("touches", DAEMON_TOUCHES)
+        burst = touches * VISIT
+        if fields["wakeups"] * touches > _VISITS_MAX:
+            raise self._error(
+                where, f"{fields['wakeups']} wakeups of {touches} touches; expected at most {_VISITS_MAX}"
+            )
+        return (
+            Phase("scan", pages, pages * VISIT, writes=1.0),
+            Phase(
+                "zipf", pages, fields["wakeups"] * burst, burst=burst, think_us=fields["think_us"], call=fields["call"]
+            ),
+        )
+
+    def _required(self, where: str, fields: dict[str, Any], keys: dict[str, _Key], attributes: tuple[str, ...]) -> None:
+        for name, key in keys.items():
+            if key.attribute in attributes and key.attribute not in fields:
+                raise self._error(where, f"the key {name!r} is missing")
 
     def _trace(self, value: Any) -> Path:
         """A trace beside the workload or below its folder, else a shipped one."""
@@ -283,7 +368,7 @@ def _key_lines(text: str) -> dict[str, int]:
     table = ""
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
-            table = _path(header[2])
+            table = _numbered(_path(header[2]), arrays)
             if header[1]:
                 arrays[table] = arrays.get(table, -1) + 1
                 lines.setdefault(table, number)
@@ -292,6 +377,17 @@ def _key_lines(text: str) -> dict[str, int]:
         elif key := _KEY.match(line):
             lines[f"{table}.{_path(key[1])}" if table else _path(key[1])] = number
     return lines
+
+
+def _numbered(table: str, arrays: dict[str, int]) -> str:
+    """A header's path with the number of each array's last table: programs.phases is programs[2].phases."""
+    inner, _, rest = table.partition(".")
+    while rest:
+        if inner in arrays:
+            inner += f"[{arrays[inner]}]"
+        name, _, rest = rest.partition(".")
+        inner += "." + name
+    return inner
 
 
 def _path(key: str) -> str:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Records the shipped traces again, into a directory (default: traces/ beside this script).
-# Needs valgrind, and vmglue on PATH or in $VMGLUE. Programs of another system give other traces and other hashes.
+# Needs valgrind, gcc, perl and sqlite3, and vmglue on PATH or in $VMGLUE. Programs of another system give other traces and other hashes.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(cd "${1:-$here/traces}" && pwd)
@@ -10,6 +10,12 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 cp "$here"/programs/* .
 awk 'BEGIN { x = 1; for (i = 0; i < 4000; i++) { x = x * 16807 % 2147483647; print x % 1000003 } }' >numbers.txt
+for branch in a b c d e f g h; do
+	for twig in 1 2 3 4 5 6 7 8; do
+		mkdir -p "tree/$branch/$twig"
+		for leaf in 1 2 3 4; do : >"tree/$branch/$twig/file$leaf.txt"; done
+	done
+done
 
 # The recorded programs see a small fixed environment: it lies on their stacks.
 record() {
@@ -22,3 +28,8 @@ record pipeline sh -c "seq 1 1200 | awk '{ print \$1 % 97 }' | sort | uniq -c | 
 record sort sort -n numbers.txt
 record python python3 -S -s index.py 120
 record daemon sh daemon.sh 3 4
+record cc gcc -S -O0 -o mix.s mix.c
+record perl perl wordcount.pl 200
+record find find tree -name file3.txt -newer numbers.txt
+record gzip gzip -k -f numbers.txt
+record sqlite sqlite3 :memory: '.read orders.sql'

@@ -120,7 +120,7 @@ def test_a_wrong_build_option_is_named_with_its_line(folder, option, says):
         ("count = 3", "cuont = 3", 16, "programs[0].cuont: unknown key; did you mean 'count'?"),
         ("[machine]", "[machin]", 3, "machin: unknown key; did you mean 'machine'?"),
         ('"6 MiB"', '"6 MB"', 6, "machine.ram '6 MB': expected a size such as \"24 MiB\""),
-        ('"6 MiB"', '"5 KiB"', 6, "expected whole pages from 1 MiB to 131072 MiB"),
+        ('"6 MiB"', '"5 KiB"', 6, "expected whole pages from 1 MiB to 128 GiB"),
         ("seed = 7", "seed = -7", 8, "machine.seed -7: expected a whole number from 0 to"),
         ("count = 3", "count = true", 16, "programs[0].count True: expected a whole number from 1 to 10000"),
         ("nice = -5", "nice = 21", 23, "programs[1].nice 21: expected a whole number from -20 to 20"),

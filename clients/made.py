@@ -1,0 +1,151 @@
+"""Made-up programs: phases of page visits and pauses, written down as the trace that a capture would have left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import gcd
+
+import numpy as np
+import numpy.typing as npt
+
+from clients.trace import (
+    COUNT_MAX,
+    KIND_EXEC,
+    KIND_LOAD,
+    KIND_STORE,
+    KINDS_SHIFT,
+    OP_DTYPE,
+    PAGE_SHIFT,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    REFS_SHIFT,
+    VPN_SHIFT,
+    File,
+    Header,
+    Op,
+    Region,
+    Runs,
+    TaskInfo,
+    TaskTrace,
+    Totals,
+    Trace,
+)
+from clients.workload_model import CALLS, Phase
+
+TEXT_VPN, TEXT_PAGES = 0x400, 16
+"""Where the program's image lies."""
+MEMORY_VPN = 0x10000
+"""First page of the memory that its phases visit."""
+STACK_VPN, STACK_PAGES = 0x1FFEF00, 4
+"""Its stack, where valgrind puts a captured program's."""
+ROUNDS = 8
+"""loop: how often a window is gone round."""
+VISITS_PER_FETCH = 16
+"""Visits between two records of instruction fetches."""
+INSTRUCTIONS_PER_REFERENCE = 3
+
+_TIMESPEC = (STACK_VPN + STACK_PAGES - 1) << PAGE_SHIFT
+_GOLDEN = 0x9E3779B97F4A7C15
+_STORES, _PAGES = 1, 2
+"""Streams of pseudo-random numbers of one phase."""
+
+Pages = npt.NDArray[np.int64]
+
+
+def made_trace(name: str, phases: Sequence[Phase]) -> Trace:
+    """The trace of a made-up program; the same for the same arguments.
+
+    Args:
+        name: Name of the program, and of its image file.
+        phases: What it does, in order.
+    """
+    file = File(0, f"made:{name}", TEXT_PAGES)
+    runs, ops = [np.empty(0, np.uint64)], []
+    for number, phase in enumerate(phases):
+        for pause_us, part in _bursts(number, phase):
+            if pause_us:
+                ops.append((sum(map(len, runs)), Op.SLEEP, pause_us, CALLS[phase.call], _TIMESPEC, 0))
+            runs.append(part)
+    joined = np.concatenate(runs)
+    rows = np.array([*ops, (len(joined), Op.EXIT, 0, 0, 0, 0)], OP_DTYPE)
+    task = TaskTrace(TaskInfo(0, -1, name, _layout(max(phase.pages for phase in phases))), joined, rows)
+    return Trace(Header((name,), "", False, (task.info,), (file,), _totals(task)), (task,))
+
+
+def _layout(pages: int) -> tuple[Region, ...]:
+    return (
+        Region(TEXT_VPN, TEXT_PAGES, PROT_READ | PROT_EXEC, "image", 0, 0),
+        Region(MEMORY_VPN, pages, PROT_READ | PROT_WRITE, "anon"),
+        Region(STACK_VPN, STACK_PAGES, PROT_READ | PROT_WRITE, "stack"),
+    )
+
+
+def _totals(task: TaskTrace) -> Totals:
+    runs = task.runs
+    references = int((runs >> np.uint64(REFS_SHIFT) & np.uint64(COUNT_MAX)).sum())
+    return Totals(references, len(runs), int((runs & np.uint64(COUNT_MAX)).sum()), len(task.ops))
+
+
+def _bursts(number: int, phase: Phase) -> Iterator[tuple[int, Runs]]:
+    """A phase as pauses and the records behind each."""
+    visits = -(-phase.references // phase.visit)
+    runs = _records(number, phase, visits)
+    step = max(1, phase.burst // phase.visit) if phase.burst else visits
+    step += step // VISITS_PER_FETCH  # records of fetches stand between the visits
+    for start in range(0, len(runs), step):
+        yield phase.think_us, runs[start : start + step]
+
+
+def _records(number: int, phase: Phase, visits: int) -> Runs:
+    """Run records of a phase: the visits, and a fetch of instructions in front of every sixteenth."""
+    pages = MEMORY_VPN + visited_pages(phase, visits, seed=number * 4 + _PAGES)
+    stores = _uniform(visits, number * 4 + _STORES) < phase.writes
+    kinds = np.where(stores, KIND_LOAD | KIND_STORE, KIND_LOAD)
+    refs = np.full(visits, phase.visit, np.int64)
+    fetches = np.arange(0, visits, VISITS_PER_FETCH)
+    text = TEXT_VPN + np.arange(len(fetches)) * 7 % TEXT_PAGES
+    pages, kinds = np.insert(pages, fetches, text), np.insert(kinds, fetches, KIND_EXEC)
+    refs = np.insert(refs, fetches, phase.visit)
+    instructions = np.minimum(refs * INSTRUCTIONS_PER_REFERENCE, COUNT_MAX)
+    runs: Runs = (pages << VPN_SHIFT | kinds << KINDS_SHIFT | refs << REFS_SHIFT | instructions).astype(np.uint64)
+    return runs
+
+
+def visited_pages(phase: Phase, visits: int, seed: int) -> Pages:
+    """Page of each visit, from 0.
+
+    Args:
+        phase: Pattern and memory.
+        visits: How many.
+        seed: Of the random patterns.
+    """
+    order = np.arange(visits, dtype=np.int64)
+    if phase.pattern == "scan":
+        return order % phase.pages
+    if phase.pattern == "loop":
+        window = min(phase.window or max(1, phase.pages // 8), phase.pages)
+        return (order // (window * ROUNDS) * window + order % window) % phase.pages
+    if phase.pattern == "uniform":
+        return (_uniform(visits, seed) * phase.pages).astype(np.int64)
+    return _zipf(phase, visits, seed)
+
+
+def _zipf(phase: Phase, visits: int, seed: int) -> Pages:
+    """Ranks by the inverse of their distribution; popular pages are spread over the memory."""
+    weights = np.rint(np.arange(1, phase.pages + 1, dtype=np.float64) ** -phase.alpha * 2.0**32)
+    bounds = np.cumsum(np.maximum(weights, 1).astype(np.int64))
+    draws = (_uniform(visits, seed) * float(bounds[-1])).astype(np.int64)
+    stride = next(n for n in range(max(1, phase.pages * 5 // 8), 2 * phase.pages + 1) if gcd(n, phase.pages) == 1)
+    ranks = np.searchsorted(bounds, draws, side="right").astype(np.int64)
+    spread: Pages = ranks * stride % phase.pages
+    return spread
+
+
+def _uniform(count: int, seed: int) -> npt.NDArray[np.float64]:
+    """Pseudo-random numbers of [0, 1): splitmix64 of a counter."""
+    with np.errstate(over="ignore"):
+        mixed = (np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(seed) << np.uint64(40))) * np.uint64(_GOLDEN)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
