@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -44,7 +46,6 @@ DISPATCHES_MAX = 20_000
 CHECK_EVERY = 16
 """The invariants are asked for after every so many slices, and at the end."""
 _NANOSLEEP, _ACCEPT, _SYSINFO = 35, 43, 99
-_TRACE = Path("interleaving.vmtrace")
 
 
 class Broken(AssertionError):
@@ -96,7 +97,6 @@ class _Script:
         return TaskTrace(info, np.array(self._runs, np.uint64), np.array(self._ops, OP_DTYPE))
 
 
-@cache
 def trace() -> Trace:
     """A program that fills its memory, wires some, sleeps, forks a child that writes, sleeps and executes, and ends."""
     regions = (Region(TEXT, 4, 5, "image", file=0), Region(DATA, DATA_PAGES, 3, "anon"), Region(STACK, 4, 3, "stack"))
@@ -120,19 +120,28 @@ def trace() -> Trace:
     return Trace(Header(("made",), "", False, infos, (File(0, "image", 4),), totals), tasks)
 
 
+@cache
+def trace_file() -> Path:
+    """The program as a file, which lives as long as this process."""
+    folder = TemporaryDirectory(prefix="vmglue-interleaving-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "program.vmtrace"
+    trace().save(path)
+    return path
+
+
 def workload(seed: int) -> Workload:
     """Some instances of the program; what varies beside the preemption points follows from the seed as well."""
     sysctls = {"vm.swap_idle_threshold1": seed % 3, "vm.swap_idle_enabled": seed // 3 % 2, "vm.lowmem_period": 1}
     sysctls |= {"vm.swap_idle_threshold2": 1, "vm.kstack_cache_size": (2, 9, 128)[seed // 6 % 3]}
     machine = Machine(ram=PAGES << 12, swap=8 << 20, seed=seed, preempt_seed=seed, sysctls=sysctls)
-    programs = Program(_TRACE, "parent", count=3)
+    programs = Program(trace_file(), "parent", count=3)
     return Workload("interleaving", machine, (programs,))
 
 
 def boot(kernel: Kernel, seed: int) -> Orchestrator:
     """The machine of a seed, in front of its first slice."""
     orchestrator = Orchestrator(kernel, workload(seed))
-    orchestrator._traces[_TRACE] = trace()
     orchestrator.boot()
     return orchestrator
 
