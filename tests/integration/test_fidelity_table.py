@@ -1,4 +1,7 @@
-"""docs/fidelity.md names functions, rpcs and tests that exist, and every function of the C file."""
+"""docs/fidelity.md names functions, lines, rpcs and tests that exist, and every function of the C file.
+
+That its tests ran, and that cases and tests reach its branches, is checked by `python -m tests.fidelity --check`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from pathlib import Path
 from services.ports.kstack import KstackPort
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import SchedulerPort
+from tests.fidelity.ran import missing_tests, named_tests
+from tests.fidelity.reach import lines_of
+from tests.fidelity.table import BRANCHES, all_branches
 
 ROOT = Path(__file__).parents[2]
 LAST_LINE = 1095
@@ -81,3 +87,40 @@ def test_every_kept_defect_is_shown_by_a_test():
         found = re.fullmatch(r"`([\w/]+\.py)` `(test_\w+)`", shown_by)
         assert found, f"no test shows: {defect}"
         assert found[2] in functions_of(ROOT / found[1]), f"there is no {found[2]} in {found[1]}"
+
+
+def test_every_function_has_its_branches_in_order_and_within_its_lines():
+    ranges = {row[0]: tuple(map(int, row[1].split("-"))) for row in function_rows()}
+    assert list(BRANCHES) == [row[0] for row in function_rows()]
+    for function, branches in BRANCHES.items():
+        numbers = [[int(number) for number in re.findall(r"\d+", branch.lines)] for branch in branches]
+        first, last = ranges[function]
+        assert all(first <= number <= last for found in numbers for number in found), function
+        assert all(found == sorted(found) for found in numbers), function
+
+
+def test_every_branch_lives_on_lines_that_exist_and_is_in_the_document():
+    document = (ROOT / "docs/fidelity.md").read_text()
+    for branch in all_branches():
+        assert all(lines_of(spot) for spot in branch.spots)
+        assert f"| {branch.lines} | {branch.rule} |" in document
+        for test in branch.tests:
+            path, name = test.split("::")
+            assert name in functions_of(ROOT / path), test
+
+
+def test_what_did_not_run_or_was_skipped_is_noticed(tmp_path):
+    record = tmp_path / "ran"
+    record.write_text("passed tests/a.py::test_one[x]\nskipped tests/a.py::test_two\npassed tests/b.py::test_three\n")
+    document = "`tests/a.py` `test_one`, `tests/a.py` `test_two`, `tests/b.py`; `tests/c.py` `test_four`"
+    named = named_tests(document)
+    assert named == [
+        ("tests/a.py", "test_one"),
+        ("tests/a.py", "test_two"),
+        ("tests/b.py", ""),
+        ("tests/c.py", "test_four"),
+    ]
+    assert missing_tests(named, record) == [
+        "tests/a.py::test_two did not pass: skipped",
+        "tests/c.py::test_four did not pass: it did not run",
+    ]

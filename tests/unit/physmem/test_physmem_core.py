@@ -131,6 +131,20 @@ def test_a_page_that_does_not_exist_is_not_unheld_nor_any_before_it():
     assert side.vm.pages.hold_count[held.page] == 1
 
 
+def test_an_image_page_that_is_being_read_is_waited_for():
+    side = MapSide()
+    first, second = hold(side), hold(side)
+    assert (second.status, second.suspension.wmesg, second.suspension.channel) == (
+        Status.SUSPENDED,
+        "pgrbwt",
+        first.suspension.channel,
+    )
+    side.complete()
+    assert hold(side, op=first.suspension.op).mapping == 1
+    assert hold(side, op=second.suspension.op).mapping == 2
+    assert side.core.check().violations == []
+
+
 def test_scripted_pager_may_lose_the_image_page():
     side = MapSide()
     lost = 1 << 42

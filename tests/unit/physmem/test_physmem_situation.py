@@ -3,6 +3,7 @@
 import pytest
 from map_side import MapSide
 
+from services.physmem.page_busy import vm_page_xunbusy
 from services.ports.common import Answers
 from services.ports.pager import VmPager
 from services.ports.physmem import (
@@ -219,3 +220,17 @@ def test_what_reaches_the_instruction_cache_is_answered():
     side = MapSide()
     space = side.space()
     assert side.core.vm_sync_icache(space, (1 << 64) - 1, 3) == IcacheSync(space, (1 << 64) - 1, 3)
+
+
+def test_a_page_that_the_pager_leaves_neither_valid_nor_busy_is_asserted(monkeypatch):
+    def forgetful(vm, _obj, _first, ma):
+        vm.pages.valid[ma[0]] = vm.bits_all
+        vm_page_xunbusy(vm, ma[1])
+        return VmPager.OK
+
+    monkeypatch.setattr("services.physmem.kstack_pages.get_pages_scripted", forgetful)
+    side = MapSide()
+    (stack,) = stacks_of(side, PlacedStack(4))
+    with pytest.raises(KernelPanic, match=r"vm_page_assert_xbusied: page \d+ not exclusive busy") as panic:
+        side.core.stack_swapin([SwapStack(stack, pid=9)], 0)
+    assert (panic.value.function, panic.value.line) == ("vm_thread_swapin", 584)
