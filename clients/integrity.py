@@ -20,6 +20,8 @@ SEED, VERSION, WRITER, VERSION_COPY = 0, 3, 4, 5
 """Columns of an observed page: words 0 to 4 and 511 of the page."""
 _VPN_SHIFT, _KIND_STORE, _WRITER_SHIFT = 27, 1 << 25, 40
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+_HASH = np.uint64(0x4F1BBCD)
+"""2^27 divided by the golden ratio: times a page number of 37 bits it stays below 2^64, so nothing wraps."""
 _FIRST_SLOTS = 1024
 _READ_ONLY = "Array(uint64, 1, 'C', readonly=True)"
 """Numba type of an array that may be a view of a message."""
@@ -29,7 +31,7 @@ _READ_ONLY = "Array(uint64, 1, 'C', readonly=True)"
 def _slot(keys: U64Array, vpn: np.uint64) -> np.uint64:
     """Index of a page in the open-addressing table, or of the empty slot where it belongs."""
     mask = np.uint64(len(keys) - 1)
-    slot = (vpn * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20) & mask
+    slot = (vpn * _HASH) >> np.uint64(20) & mask
     while keys[slot] != _EMPTY and keys[slot] != vpn:
         slot = (slot + np.uint64(1)) & mask
     return slot

@@ -429,10 +429,10 @@ class Mmu:
         Returns:
             The valid entries of the range as they were, in address order.
         """
-        parts = []
+        parts, clear = [], np.uint64(bits)
         limit = len(self._scratch) - 1
         while start < end:
-            start = _clear_range(space, start, end, bits, limit, self._scratch, self.state)
+            start = _clear_range(space, start, end, clear, limit, self._scratch, self.state)
             parts.append(self._scratch[1 : 1 + int(self._scratch[0])].copy())
         return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 

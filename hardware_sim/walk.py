@@ -186,9 +186,8 @@ def walk(
     """
     limit = min(budget_us * mips, np.iinfo(np.int64).max)
     state = mmu.state
-    return Walked(
-        *_walk(
-            runs, start, phase, limit, mips, space, mmu.root(space), seed,
-            state.tables, state.tlb, ram.words, owner, pindex,
-        )
+    walked = _walk(
+        runs, start, phase, limit, mips, space, mmu.root(space), seed,
+        state.tables, state.tlb, ram.words, owner, pindex,
     )  # fmt: skip
+    return Walked(*map(int, walked))  # numpy's integers when it is not compiled

@@ -1,5 +1,9 @@
 import json
+import os
+import subprocess
+import sys
 
+import numba
 import pytest
 from made_trace import PAGES, make_workload
 
@@ -57,6 +61,15 @@ def test_same_seed_same_hash_and_another_seed_another(made):
     first = event_hash(made)
     assert event_hash(made) == first
     assert event_hash(override(made, seed=4)) != first
+
+
+def test_compiled_and_interpreted_loops_give_one_hash(made, tmp_path):
+    other = {**os.environ, "NUMBA_DISABLE_JIT": str(int(not numba.config.DISABLE_JIT))}
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "clients", "run", str(tmp_path / "made.toml")]
+    options = ["--wiring", "local", "--quiet", "--report", str(report)]
+    subprocess.run([*command, *options], env=other, check=True, timeout=200)
+    assert json.loads(report.read_text())["event_hash"] == event_hash(made)
 
 
 def test_sampling_checking_and_pausing_change_no_result(system, made, monkeypatch):
