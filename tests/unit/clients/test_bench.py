@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from clients.bench import FIGURES, Figure, access, main, population, stacks, swapping
+from clients.bench import FIGURES, Figure, access, lifecycle, main, population, stacks, swapping
 from clients.bench.processor import Processor, boot, memory_records
 from clients.exits import BadInput
 from clients.kernel import local_kernel
@@ -110,3 +110,15 @@ def test_batches_are_compared_with_single_calls(monkeypatch, measured):
         kernel.close()
     assert len(figures) == {stacks: 3, access: 2}[measured]
     assert all(f.value > 0 and f.baseline > 0 and "local" in f.name for f in figures)
+
+
+def test_lives_are_counted_by_their_events():
+    kernel = local_kernel()
+    try:
+        figure = lifecycle.figure("local", kernel, children=20)
+        assert kernel.scheduler.check().violations == []
+    finally:
+        kernel.close()
+    assert figure.value > 0
+    assert figure.note.startswith("20 children, 100 at a time, 4 sleeps each; ")
+    assert lifecycle.plain_lives(20) == 20 * (2 * lifecycle.SLEEPS + 1)
