@@ -33,4 +33,4 @@ def initial_ticks(hz: int) -> int:
 
 def ticks_at(start_ticks: int, hz: int, now_us: int) -> int:
     """`ticks`, a wrapping C int, at virtual time `now_us`."""
-    return c_int(start_ticks + now_us * hz // US_PER_SECOND)
+    return ((start_ticks + now_us * hz // US_PER_SECOND + 2**31) & 0xFFFFFFFF) - 2**31

@@ -38,11 +38,17 @@ Check = Callable[[Any], None]
 
 
 class Kind(NamedTuple):
-    """How values of one Python type are checked and carried; None: as they are."""
+    """How values of one Python type are checked and carried; None: as they are.
+
+    Values of exactly the type `plain` are right if they lie within `range`, or without a range at all: most are, and
+    need no call of `check`.
+    """
 
     check: Check
     encode: Callable[[Any], Any] | None = None
     decode: Callable[[Any], Any] | None = None
+    plain: type | None = None
+    range: tuple[int, int] | None = None
 
 
 def wire_name(name: str) -> str:
@@ -85,7 +91,10 @@ class Fields:
         self._wire = tuple(wire_name(name) for name in hints)
         fields = descriptor.fields_by_name if descriptor else {}
         self._kinds = [kind_of(hint, fields.get(wire)) for wire, hint in zip(self._wire, hints.values(), strict=True)]
-        self._checks = [(kind.check, name) for kind, name in zip(self._kinds, self.names, strict=True)]
+        self._checks = [
+            (kind.plain, *(kind.range or (None, None)), kind.check, name)
+            for kind, name in zip(self._kinds, self.names, strict=True)
+        ]
         self._encoders = [(i, kind.encode) for i, kind in enumerate(self._kinds) if kind.encode]
         self._decoders = [(i, kind.decode) for i, kind in enumerate(self._kinds) if kind.decode]
         self._optional = [
@@ -127,7 +136,9 @@ class Fields:
         Raises:
             Refused: A value does not fit; its field is named with the path to it.
         """
-        for (check, name), value in zip(self._checks, values, strict=True):
+        for (plain, low, high, check, name), value in zip(self._checks, values, strict=True):
+            if value.__class__ is plain and (low is None or low <= value <= high):
+                continue
             try:
                 check(value)
             except Refused as refused:
@@ -206,7 +217,7 @@ def _integer(width: str) -> Kind:
         if not fits:
             raise _misfit(value, f"{width}, {low} to {high}")
 
-    return Kind(check)
+    return Kind(check, plain=int, range=(low, high))
 
 
 def _plain(cls: type) -> Kind:
@@ -214,7 +225,7 @@ def _plain(cls: type) -> Kind:
         if not isinstance(value, cls):
             raise _misfit(value, cls.__name__)
 
-    return Kind(check)
+    return Kind(check, plain=cls)
 
 
 def _enum(cls: type[IntEnum], descriptor: EnumDescriptor | None) -> Kind:
@@ -225,7 +236,7 @@ def _enum(cls: type[IntEnum], descriptor: EnumDescriptor | None) -> Kind:
             raise _misfit(value, expected)
 
     if descriptor is None:
-        return Kind(check)
+        return Kind(check, plain=cls)
     prefix = descriptor.values[0].name.removesuffix("UNSPECIFIED")
     numbers = {int(member): descriptor.values_by_name[prefix + member.name].number for member in cls}
     members = {numbers[int(member)]: member for member in cls}
@@ -242,11 +253,11 @@ def _enum(cls: type[IntEnum], descriptor: EnumDescriptor | None) -> Kind:
         except KeyError:
             raise _misfit(number, expected) from None
 
-    return Kind(check, encode, decode)
+    return Kind(check, encode, decode, plain=cls)
 
 
 def _list(item: Kind) -> Kind:
-    item_check, encode, decode = item
+    item_check, encode, decode = item.check, item.encode, item.decode
 
     def check(values: Any) -> None:
         if not isinstance(values, (list, tuple)):
@@ -272,7 +283,7 @@ def _list(item: Kind) -> Kind:
 
 
 def _optional(inner: Kind) -> Kind:
-    inner_check, encode, decode = inner
+    inner_check, encode, decode = inner.check, inner.encode, inner.decode
 
     def check(value: Any) -> None:
         if value is not None:

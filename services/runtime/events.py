@@ -143,8 +143,11 @@ class EventLog:
         self, now_us: int, kind: Kind, subject: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, outcome: int = 0
     ) -> None:
         """Record one event at virtual time `now_us`."""
-        integers = map(_signed, (subject, a, b, c, d))
-        record = RECORD.pack(now_us, self.count, kind, outcome, kind.line, *integers)
+        try:
+            record = RECORD.pack(now_us, self.count, kind, outcome, kind.line, subject, a, b, c, d)
+        except struct.error:  # a uint64, an address as a rule
+            integers = map(_signed, (subject, a, b, c, d))
+            record = RECORD.pack(now_us, self.count, kind, outcome, kind.line, *integers)
         self.count += 1
         self._pending.append(record)
         if len(self._pending) >= 4096:
