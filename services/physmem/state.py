@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from operator import attrgetter
 from typing import Self
 
 import numpy as np
@@ -327,11 +328,16 @@ def vm_pager_flush(vm: Vm) -> None:
 def publish(vm: Vm) -> None:
     """Write vm_cnt to the context's counters, before a call is answered (C u_ints: they wrap)."""
     counters, cnt = vm.ctx.counters, vm.cnt
-    for name in _METER:
-        counters[name[1]] = getattr(cnt, name[0]) & 0xFFFFFFFF
+    values = _METER_VALUES(cnt)
+    if min(values) < 0 or max(values) > _UINT_MAX:
+        values = tuple(value & _UINT_MAX for value in values)
+    counters.update(zip(_METER_NAMES, values, strict=True))
     counters["vm.v_free_severe"] = cnt.v_free_severe
     counters["vm.stats.object.collapses"] = vm.objects.collapses
     counters["vm.stats.object.bypasses"] = vm.objects.bypasses
 
 
-_METER = [(entry.name, f"vm.stats.vm.{entry.name}") for entry in fields(VmMeter) if entry.name != "v_free_severe"]
+_METER = [entry.name for entry in fields(VmMeter) if entry.name != "v_free_severe"]
+_METER_NAMES = [f"vm.stats.vm.{name}" for name in _METER]
+_METER_VALUES = attrgetter(*_METER)
+_UINT_MAX = 0xFFFFFFFF

@@ -70,15 +70,21 @@ def _reparent(k: Kern, p: Proc) -> None:
 def kern_wait(k: Kern, td: Thread, f: WaitFrame) -> bool:
     """kern_wait: reap the child, or sleep until it ends; done also when there is no such child (ECHILD)."""
     s, p = k.s, k.s.allproc[td.td_pid]
-    wanted = [pid for pid in p.p_children if f.cookie < 0 or k.proc(pid).p_cookie == f.cookie]
-    for pid in wanted:
-        if pid in s.zombproc:
-            proc_reap(k, s.zombproc[pid])
-            return True
+    wanted = p.p_children if f.cookie < 0 else [pid for pid in p.p_children if k.proc(pid).p_cookie == f.cookie]
+    ended = ended_children(k, wanted)
+    if ended:
+        proc_reap(k, s.zombproc[ended[0]])
+        return True
     if not wanted or p.p_sig:
         return True
     msleep(k, td, child_channel(p.p_pid), PWAIT, "wait", catch=True)
     return False
+
+
+def ended_children(k: Kern, children: list[int]) -> list[int]:
+    """Those of some children that are zombies, in the children's order; zombies are few, children may be many."""
+    zombies = k.s.zombproc
+    return [pid for pid in children if pid in zombies] if zombies else []
 
 
 def proc_reap(k: Kern, p: Proc) -> None:

@@ -8,7 +8,7 @@ from services.runtime.errors import KernelPanic
 from services.runtime.events import Kind
 from services.scheduler.glue_swap import faultin, prele, swapout_procs
 from services.scheduler.kern import Kern
-from services.scheduler.kern_exit import child_channel, proc_reap
+from services.scheduler.kern_exit import child_channel, ended_children, proc_reap
 from services.scheduler.kern_fork import fork1
 from services.scheduler.proc_flags import (
     FORK_FLAGS,
@@ -165,7 +165,7 @@ def init_main(k: Kern, td: Thread, f: InitFrame) -> bool:
         if not fork1(k, td, f.fork):
             return False
         f.fork = None
-    for pid in [pid for pid in p.p_children if pid in s.zombproc]:
+    for pid in ended_children(k, p.p_children):
         proc_reap(k, s.zombproc[pid])
     if s.spawns and s.spawns[0][0] <= s.now_us:
         program = s.spawns.pop(0)[2]
