@@ -1,30 +1,44 @@
-# One image for all services. The wheel is built once and installed with what services need: no command line, no compiler.
-FROM python:3.11-slim-bookworm AS build
-RUN python -m venv /opt/venv
+# Two images of the same layers. `services` has what the four services need: no compiler, no package manager, no command
+# line, no Redis. `client` is `services` and one layer more: what the orchestrator and the command `vmglue` need.
+FROM python:3.11-slim-bookworm AS dependencies
+RUN python -m venv --without-pip /opt/venv
 WORKDIR /src
-# Dependencies first: they change less often than the sources.
-COPY pyproject.toml ./
-RUN python -c "import tomllib; print('\n'.join(tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']))" \
-        > /tmp/requirements.txt \
-    && /opt/venv/bin/pip install --no-cache-dir --quiet --requirement /tmp/requirements.txt
+COPY pyproject.toml deploy/requirements.py deploy/trim.sh ./
+# Dependencies first: they change less often than the sources. What only their developers need is left out.
+RUN python requirements.py >/requirements \
+    && pip --python /opt/venv/bin/python install --no-cache-dir --quiet --requirement /requirements \
+    && sh trim.sh /opt/venv
+
+FROM dependencies AS client-dependencies
+RUN python requirements.py client >/requirements \
+    && pip --python /opt/venv/bin/python install --no-cache-dir --quiet --prefix /client --requirement /requirements \
+    && sh trim.sh /client
+
+FROM dependencies AS build
 COPY hatch_build.py README.md LICENSE NOTICE ./
 COPY protos protos
 COPY hardware_sim hardware_sim
 COPY services services
 COPY clients clients
-RUN /opt/venv/bin/pip wheel --no-cache-dir --quiet --no-deps --wheel-dir /wheels . \
-    && /opt/venv/bin/pip install --no-cache-dir --quiet --no-deps /wheels/*.whl \
-    && /opt/venv/bin/pip uninstall --quiet --yes pip \
-    && cp clients/probe.py /opt/venv/probe.py
+RUN pip wheel --no-cache-dir --quiet --no-deps --wheel-dir /wheels . \
+    && pip --python /opt/venv/bin/python install --no-cache-dir --quiet --no-deps --prefix /own /wheels/*.whl \
+    && cp clients/probe.py /own/probe.py
 
-FROM python:3.11-slim-bookworm
-COPY --from=build /opt/venv /opt/venv
-# Compiled code and swap files live on volumes, which take over the owner of these folders.
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin vmglue \
-    && install --directory --owner=vmglue --group=vmglue /var/cache/vmglue /var/lib/vmglue
+FROM python:3.11-slim-bookworm AS services
+COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=build /own /opt/venv
+# Volumes take over the owner of these folders: compiled code, swap files, certificates.
+RUN groupadd --system --gid 10001 vmglue \
+    && useradd --system --uid 10001 --gid vmglue --no-create-home --shell /usr/sbin/nologin vmglue \
+    && install --directory --owner=vmglue --group=vmglue --mode=700 \
+        /var/cache/vmglue /var/lib/vmglue /etc/vmglue /etc/vmglue/services /etc/vmglue/clients /etc/vmglue/authority
 ENV PATH=/opt/venv/bin:$PATH \
     NUMBA_CACHE_DIR=/var/cache/vmglue \
     PYTHONUNBUFFERED=1
 USER vmglue
 WORKDIR /var/lib/vmglue
 ENTRYPOINT ["python", "-m"]
+
+FROM services AS client
+COPY --from=client-dependencies /client /opt/venv
+ENTRYPOINT ["vmglue"]

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Removes from the environment $1 what no run needs: tests of libraries, headers, type stubs, and the parts of Arrow that
+# read from other things than files.
+set -eu
+cd "$1"/lib/python3.11/site-packages
+find numba numpy llvmlite pyarrow psutil -depth \
+    \( -type d \( -name tests -o -name include -o -name f2py -o -name distutils \) -o -name '*.pyi' -o -name '*.pxd' \) \
+    -exec rm -rf {} + 2>/dev/null || true
+rm -rf pyarrow/libarrow_flight* pyarrow/libarrow_python_flight* pyarrow/_flight* pyarrow/libarrow_s3* pyarrow/src
+# A wheel holds no links: what is a link elsewhere is the same library three times.
+rm -f pyarrow/libarrow_python.so pyarrow/libarrow_python.so.*.*
