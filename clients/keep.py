@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -21,6 +21,7 @@ from clients.system import System
 from protos import machine_pb2
 from protos.machine_pb2_grpc import add_MachineServiceServicer_to_server
 from services.runtime.config import is_private
+from services.runtime.health_socket import health_socket
 from services.runtime.remote import MESSAGE_BYTES_MAX
 from services.runtime.roles import role_guard
 from services.runtime.tls import Tls, add_port, is_encrypted
@@ -56,30 +57,36 @@ def listen_address(listen: str, insecure_bind: bool, tls: Tls | None = None) -> 
 
 
 @contextmanager
-def served(system: System, listen: str, tls: Tls | None = None) -> Iterator[MachineServicer]:
+def served(system: System, listen: str, tls: Tls | None = None, probe_socket: str = "") -> Iterator[MachineServicer]:
     """Serve machine.proto, announced as the user's default system.
 
     Args:
         system: Services and ports.
         listen: Where.
         tls: Who serves, and whom it believes.
+        probe_socket: Path of a Unix socket for cheap health probes; empty: none.
 
     Raises:
-        BadInput: The address cannot be taken.
+        BadInput: An address cannot be taken.
     """
     machine = Machine(system)
     servicer = MachineServicer(machine)
-    server = _server(servicer, tls)
+    states = health.HealthServicer()
+    server = _server(servicer, states, tls)
+    stack = ExitStack()
     try:
         address = _bind(server, listen, tls)
+        _tell_health(stack, probe_socket, states)
         server.start()
         write_state(address, system.machine)
         yield servicer
     finally:
+        states.enter_graceful_shutdown()
         machine.pause()  # who follows a run gets its report
         servicer.shutdown.set()
         server.stop(DRAIN_S).wait()
         machine.close()
+        stack.close()
         remove_state()
         if listen.startswith("unix:"):
             Path(listen.removeprefix("unix:")).unlink(missing_ok=True)
@@ -95,7 +102,19 @@ def keep(system: System, servicer: MachineServicer, ended: Callable[[], bool]) -
         system.check()
 
 
-def _server(servicer: MachineServicer, tls: Tls | None) -> grpc.Server:
+def _tell_health(stack: ExitStack, path: str, states: health.HealthServicer) -> None:
+    """Open the socket for health probes, where one is asked for.
+
+    Raises:
+        BadInput: It cannot be made.
+    """
+    try:
+        stack.enter_context(health_socket(path, states))
+    except OSError as error:
+        raise BadInput(f"--health-socket {path}: cannot be made: {error.strerror}") from None
+
+
+def _server(servicer: MachineServicer, states: health.HealthServicer, tls: Tls | None) -> grpc.Server:
     server = grpc.server(
         ThreadPoolExecutor(WORKERS, thread_name_prefix="machine-rpc"),
         options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)],
@@ -103,7 +122,6 @@ def _server(servicer: MachineServicer, tls: Tls | None) -> grpc.Server:
         maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,
     )
     add_MachineServiceServicer_to_server(servicer, server)
-    states = health.HealthServicer()
     name = machine_pb2.DESCRIPTOR.services_by_name["MachineService"].full_name
     for service in ("", name):
         states.set(service, health_pb2.HealthCheckResponse.SERVING)

@@ -215,7 +215,7 @@ class Machine:
     def _replaceable(self) -> None:
         if self.state == State.MACHINE_STATE_RUNNING:
             raise WrongState("a run is going on; pause it before another machine is loaded")
-        if self.state == State.MACHINE_STATE_LOST:
+        if self.state == State.MACHINE_STATE_LOST and not self.system.joined:
             raise WrongState("a service was lost; end this system and start another")
 
     def _load(self, workload: Workload) -> None:

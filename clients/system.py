@@ -174,6 +174,11 @@ class System:
         stack.callback(kernel.close)
         return cls(kernel, machine, config.redis, addresses=dict(addresses), tls=config.tls, _stack=stack)
 
+    @property
+    def joined(self) -> bool:
+        """The services run elsewhere, and may come back after they were lost."""
+        return bool(self.addresses) and not self.processes
+
     def check(self) -> None:
         """Raise SystemFailed if a service that was started here has ended."""
         for service in self.processes.values():

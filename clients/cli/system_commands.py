@@ -52,6 +52,10 @@ def up(
     service: ServiceOption = [],  # noqa: B006 - typer copies it
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as the system serves.")] = False,
     allow_inject: Annotated[bool, typer.Option("--allow-inject", help="Scripted answers may be injected.")] = False,
+    health_socket: Annotated[
+        str,
+        typer.Option(metavar="PATH", envvar="VMGLUE_HEALTH_SOCKET", help="Unix socket for a cheap health probe."),
+    ] = "",
     insecure_bind: Annotated[
         bool, typer.Option("--insecure-bind", help="Listen beyond loopback, unencrypted.")
     ] = False,
@@ -63,6 +67,7 @@ def up(
     Examples:
     * `vmglue up --detach`, then `vmglue run tiny --target default`, then `vmglue down`
     * `vmglue up --listen 127.0.0.1:7100`
+    * `vmglue up --service pager=pager:50051 ...` serves services that run elsewhere (docs/deploy.md)
     """
     from clients.keep import keep, listen_address, served
     from clients.system import SystemConfig
@@ -75,7 +80,7 @@ def up(
             _system(
                 wiring, SystemConfig(machine, redis, allow_inject, tls), parse_services(service), interrupts
             ) as system,
-            served(system, address, tls) as servicer,
+            served(system, address, tls, health_socket) as servicer,
         ):
             where = _served_at(address)
             print(f"machine.proto is served at {where}; end it with `vmglue down` or Ctrl-C", flush=True)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -20,7 +21,7 @@ pem = [Path(file).read_bytes() for file in files]
 channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(*pem)) if pem else grpc.insecure_channel(address)
 rpcs = DescriptorPool(ProtoReflectionDescriptorDatabase(channel)).FindServiceByName(SERVICE).methods_by_name
 Load, Run = GetMessageClass(rpcs["Load"].input_type), GetMessageClass(rpcs["Run"].input_type)
-News = GetMessageClass(rpcs["Run"].output_type)
+News: Any = GetMessageClass(rpcs["Run"].output_type)
 head = {"request_id": os.urandom(8).hex(), "name": Path(workload).name, "toml": Path(workload).read_text("utf-8")}
 contents = {Path(trace).name: Path(trace).read_bytes() for trace in traces}
 chunks = [

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 import socket
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from clients.machine_client import MachineClient
+from clients.system import System, SystemConfig
+from services.runtime.tls import Tls
 
 # The engine's containers are reached through this host, and the tests remove what they start themselves.
 os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
@@ -18,15 +23,8 @@ os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("pager", "physmem", "kstack", "scheduler")
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Addresses of a running compose stack."""
-
-    addresses: dict[str, str]
-    redis: str
-    machine: str
+PROCESSES = (*SERVICES, "orchestrator")
+COMMAND_S = 180
 
 
 def engine_missing() -> str:
@@ -46,23 +44,113 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+class Stack:
+    """A project of the compose file, with names and ports of its own."""
+
+    def __init__(self, secrets_folder: Path, *files: Path, **settings: str) -> None:
+        self.name = f"vmglue-test-{secrets.token_hex(4)}"
+        self.ports = {part: free_port() for part in (*PROCESSES, "redis")}
+        self.files = [ROOT / "docker-compose.yml", *files]
+        self._secrets = secrets_folder
+        variables = {f"VMGLUE_{part.upper()}_PORT": str(port) for part, port in self.ports.items()}
+        variables["VMGLUE_PORT"] = variables.pop("VMGLUE_ORCHESTRATOR_PORT")
+        self.environment = {
+            "COMPOSE_PROJECT_NAME": self.name,
+            "VMGLUE_MACHINE": self.name,
+            "VMGLUE_HEALTH_INTERVAL": "1s",
+            "VMGLUE_ALLOW_INJECT": "1",
+            **variables,
+            **settings,
+        }
+
+    def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`docker compose` on this project."""
+        files = [part for file in self.files for part in ("--file", str(file))]
+        return run(["docker", "compose", *files, *arguments], check, {**os.environ, **self.environment})
+
+    def up(self) -> None:
+        """Bring everything up that is not, and wait until it is healthy."""
+        self.compose("up", "--detach", "--wait")
+
+    def container(self, part: str) -> str:
+        """Id of a part's container."""
+        return self.compose("ps", "--all", "--quiet", part).stdout.strip()
+
+    def inspect(self, part: str) -> dict[str, Any]:
+        """What the engine tells about a part's container."""
+        return json.loads(run(["docker", "inspect", self.container(part)]).stdout)[0]
+
+    def inside(self, part: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command inside of a running container."""
+        return self.compose("exec", "--no-TTY", part, *command, check=check)
+
+    def logs(self, *parts: str) -> str:
+        """What containers wrote."""
+        return self.compose("logs", "--no-color", "--no-log-prefix", *parts).stdout
+
+    def address(self, part: str) -> str:
+        """Where a part is reached from this host."""
+        return f"127.0.0.1:{self.ports[part]}"
+
+    def files_of(self, party: str) -> Tls:
+        """The certificate of an operator or viewer, copied out of its volume as a user would."""
+        if not self._secrets.exists():
+            self.compose("cp", "certs:/etc/vmglue/clients", str(self._secrets))
+        return Tls(self._secrets / f"{party}.pem", self._secrets / f"{party}.key", self._secrets / "ca.pem")
+
+    def redis(self) -> str:
+        """URL of Redis for who may only read."""
+        self.files_of("viewer")
+        return f"redis://viewer@{self.address('redis')}/0?password_file={self._secrets / 'redis.password'}"
+
+    def client(self, party: str = "operator") -> MachineClient:
+        """A client of the orchestrator."""
+        return MachineClient(self.address("orchestrator"), self.files_of(party))
+
+    def system(self) -> System:
+        """The four services as this process calls them, past the orchestrator."""
+        addresses = {name: self.address(name) for name in SERVICES}
+        return System.join(addresses, SystemConfig(self.name, self.redis(), tls=self.files_of("operator")))
+
+
+def run(
+    command: list[str], check: bool = True, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command's output; a failure shows what it wrote."""
+    answer = subprocess.run(
+        command, capture_output=True, text=True, timeout=COMMAND_S, check=False, cwd=ROOT, env=environment
+    )
+    assert not check or answer.returncode == 0, f"{' '.join(command)}: {answer.stderr[-3000:]}"
+    return answer
+
+
 @pytest.fixture(scope="session")
-def stack():
-    """The compose file's services, built, started and healthy."""
+def built():
+    """The images, built from these sources."""
     if reason := engine_missing():
         pytest.skip(f"no container engine: {reason}")
+    command = ["docker", "compose", "--progress", "quiet", "build", "certs", "orchestrator"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+
+
+@pytest.fixture(scope="session")
+def session_stack(built, tmp_path_factory):  # noqa: ARG001 - the images must be there
+    """One stack for all tests, healthy at the beginning."""
     from testcontainers.compose import DockerCompose
 
-    name = f"vmglue-test-{secrets.token_hex(4)}"
-    ports = {service: free_port() for service in (*SERVICES, "redis")}
-    settings = {f"VMGLUE_{service.upper()}_PORT": str(port) for service, port in ports.items()}
-    settings |= {"COMPOSE_PROJECT_NAME": name, "VMGLUE_MACHINE": name}
+    stack = Stack(tmp_path_factory.mktemp("stack") / "clients")
     with pytest.MonkeyPatch.context() as environment:
-        for key, value in settings.items():
+        for key, value in stack.environment.items():
             environment.setenv(key, value)
-        with DockerCompose(ROOT, build=True, wait=True, keep_volumes=False):
-            yield Stack(
-                {service: f"127.0.0.1:{ports[service]}" for service in SERVICES},
-                f"redis://127.0.0.1:{ports['redis']}/0",
-                name,
-            )
+        with DockerCompose(ROOT, wait=True, keep_volumes=False):
+            yield stack
+
+
+@pytest.fixture
+def stack(session_stack):
+    """The stack; what an earlier test took down is up again."""
+    states = session_stack.compose("ps", "--format", "{{.Health}}").stdout.split()
+    if states != ["healthy"] * (len(PROCESSES) + 1):
+        session_stack.up()
+    return session_stack

