@@ -22,6 +22,7 @@ from clients.provision import REDIS_USERS
 from clients.run import Run
 from clients.workload import load_workload
 from protos import pager_pb2, pager_pb2_grpc
+from services.runtime.errors import Refused
 from services.runtime.redis_board import open_redis
 from services.runtime.remote import MESSAGE_BYTES_MAX, open_channel
 
@@ -115,6 +116,20 @@ def test_a_stranger_is_not_believed(stack):
     for files in (stranger, gullible):
         with pytest.raises(BadInput, match="no vmglue system answers"):
             MachineClient(stack.address("orchestrator"), files)
+
+
+def test_a_viewer_looks_on_and_changes_nothing(stack):
+    with stack.client("viewer") as viewer:
+        assert viewer.status().machine == stack.name
+        assert viewer.sysctls()
+        for change in (lambda: viewer.load(load_workload("tiny")), lambda: viewer.set_sysctl("vm.swap_enabled", 0)):
+            with pytest.raises(Refused, match="operator"):
+                change()
+    with open_channel(stack.address("pager"), stack.files_of("viewer")) as channel:
+        ask_pager(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            pager_pb2_grpc.PagerServiceStub(channel).Boot(pager_pb2.BootRequest(), timeout=20)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_an_oversized_message_is_refused_and_nothing_ends(stack):
