@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clients.charts import duration, short
+from clients.report import P_SYSTEM
 from clients.report_html import how_ended
 from clients.run import Progress
 
@@ -148,6 +149,10 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("memory", f"{memory / 2**20:,.0f} MiB (PSS of the services)"),
         ("event hash", report["event_hash"]),
     ]
+    if report["recovery"] is not None:
+        figures.insert(6, ("recovery", _recovery(report["recovery"])))
+    if report["swapouts"]:
+        figures.insert(6, ("swappable", _swappable(report["swappability"])))
     if report["checks"]:
         figures.insert(-2, ("invariants", f"hold, verified {report['checks']:,} times"))
     if report["end_detail"]:
@@ -155,8 +160,6 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return figures
 
 
-P_SYSTEM = 0x200
-"""Flag of the kernel's own processes (proc.h)."""
 _LATENCIES = {
     "wakeup_resident": "wakeup, in memory",
     "wakeup_swapped": "wakeup, swapped",
@@ -170,6 +173,20 @@ def _latency(row: Mapping[str, int]) -> str:
     return (
         f"p50 {duration(row['p50'])}, p99 {duration(row['p99'])}, max {duration(row['max'])} ({row['count']:,} samples)"
     )
+
+
+def _recovery(row: Mapping[str, int]) -> str:
+    return (
+        f"{duration(row['last_back_us'])} until the last of {row['back']:,} swapped-out sleepers ran again, "
+        f"{duration(row['normal_us'])} until wakeups took no more than {duration(row['normal_latency_us'])}"
+    )
+
+
+def _swappable(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Who could go and who went; those that always stayed in memory come last."""
+    words = [f"{g['name']} {g['swapped']} of {g['swappable']}" for g in groups if g["swappable"]]
+    never = [str(g["name"]) for g in groups if not g["swappable"]]
+    return ", ".join(words) + (f"; never: {', '.join(never)}" if never else "")
 
 
 def _differ(report: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from clients.kernel import Kernel
 from clients.orchestrator import Orchestrator
+from clients.recovery import recovery, swappability
 from services.ports.scheduler import ProcessRow, SchedulerStats
 
 _METER = "vm.stats.vm."
@@ -23,6 +24,8 @@ _QUEUES = {
     "wired": "v_wire_count",
 }
 _SAMPLED = [_METER + name for name in (*_QUEUES.values(), "v_vm_faults", "v_io_faults")]
+P_SYSTEM = 0x200
+"""Flag of the kernel's own processes (proc.h)."""
 SERIES = ("t_us", *_QUEUES, "swap_used", "in_memory", "swapped")
 """Series that are sampled during a run."""
 
@@ -158,7 +161,7 @@ def build_report(
     """
     kernel, machine = run.kernel, run.workload.machine
     merged = {name: value for service in kernel.ports() for name, value in counters_of(kernel, service).items()}
-    stats = kernel.scheduler.stats()
+    stats, rows = kernel.scheduler.stats(), kernel.scheduler.processes().processes
     return {
         "workload": run.workload.name,
         "kernel": machine.kernel_version,
@@ -174,7 +177,9 @@ def build_report(
         **_tally(run, wall_seconds),
         **_paging(merged, stats),
         "latency_us": _latencies(stats),
-        "processes": [_process(row) for row in kernel.scheduler.processes().processes],
+        "recovery": recovery(stats, rows, {program.name for program in run.workload.programs if program.pressure}),
+        "swappability": swappability([row for row in rows if row.flags & P_SYSTEM == 0]),
+        "processes": [_process(row) for row in rows],
         "services": kernel.service_rows(),
         **_counters(kernel, merged),
         "samples": samples.series,
@@ -242,6 +247,6 @@ def _quantiles(samples: bytes) -> dict[str, int]:
 def _process(row: ProcessRow) -> dict[str, Any]:
     names = (
         "pid", "ppid", "name", "flags", "minor_faults", "major_faults", "swaps",
-        "cpu_us", "sleep_us", "start_us", "end_us", "status",
+        "cpu_us", "sleep_us", "swappable_us", "start_us", "end_us", "status",
     )  # fmt: skip
     return {name: getattr(row, name) for name in names}

@@ -231,6 +231,8 @@ class ProcessRow:
     """Virtual time of its end; -1: it lives."""
     status: I32 = 0
     """Exit status, or minus the signal that ended it."""
+    swappable_us: I64 = 0
+    """Time asleep where it may be swapped out (TDF_CANSWAP), in microseconds."""
 
 
 @dataclass(slots=True)
@@ -263,6 +265,10 @@ class SchedulerStats:
     """Start of a page read by a fault to the thread's return to the processor."""
     idle_us: I64 = 0
     """Virtual time without a runnable thread."""
+    wakeup_resident_at: bytes = b""
+    """Virtual times at which the wakeups of wakeup_resident ended."""
+    wakeup_swapped_at: bytes = b""
+    """The same of wakeup_swapped."""
 
 
 @dataclass(slots=True)

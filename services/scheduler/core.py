@@ -278,6 +278,8 @@ class SchedulerCore:
             bytes(s.wakeup_swapped),
             bytes(s.major_fault),
             s.idle_us,
+            bytes(s.wakeup_resident_at),
+            bytes(s.wakeup_swapped_at),
         )
 
     def sysctl_get(self) -> Settings:

@@ -8,7 +8,7 @@ from services.runtime.events import Kind
 from services.scheduler.glue_fork import vm_waitproc, vmspace_free, vmspace_ref
 from services.scheduler.glue_swap import p_lock_channel
 from services.scheduler.kern import Kern
-from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, P_WEXIT, PWAIT, Prs, Tds
+from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, P_WEXIT, PWAIT, TDF_CANSWAP, Prs, Tds
 from services.scheduler.sleepq import msleep, wakeup
 from services.scheduler.state import INIT, ExitFrame, Proc, Thread, WaitFrame
 
@@ -117,6 +117,7 @@ def process_row(k: Kern, p: Proc, state: str = "") -> ProcessRow:
         start_us=p.p_start_us,
         end_us=p.p_end_us,
         status=p.p_status,
+        swappable_us=sum(_swappable_us(k, td) for td in threads),
     )
 
 
@@ -126,6 +127,11 @@ def _state(p: Proc) -> str:
     if p.p_flag & P_INMEM == 0:
         return "swapped"
     return "run" if any(td.td_state in (Tds.RUNNING, Tds.RUNQ) for td in p.p_threads) else "sleep"
+
+
+def _swappable_us(k: Kern, td: Thread) -> int:
+    now = k.s.now_us - td.td_asleep_since_us if td.td_wchan and td.td_flags & TDF_CANSWAP else 0
+    return td.td_swappable_us + now
 
 
 def _asleep_us(k: Kern, td: Thread) -> int:

@@ -93,6 +93,9 @@ def on_cpu(k: Kern, td: Thread) -> None:
     if td.td_wake_us < 0:
         return
     if not k.is_kernel(td):
-        samples = k.s.wakeup_swapped if td.td_wake_swapped else k.s.wakeup_resident
-        samples += (k.s.now_us - td.td_wake_us).to_bytes(8, "little")
+        s = k.s
+        samples = s.wakeup_swapped if td.td_wake_swapped else s.wakeup_resident
+        samples += (s.now_us - td.td_wake_us).to_bytes(8, "little")
+        times = s.wakeup_swapped_at if td.td_wake_swapped else s.wakeup_resident_at
+        times += s.now_us.to_bytes(8, "little")
     td.td_wake_us = -1

@@ -199,7 +199,10 @@ def _resume(k: Kern, td: Thread) -> bool:
     td.td_wchan = td.td_wmesg = ""
     td.td_timeout = 0
     td.td_flags &= ~TDF_SINTR
-    td.td_sleep_us += k.s.now_us - td.td_asleep_since_us
+    slept = k.s.now_us - td.td_asleep_since_us
+    td.td_sleep_us += slept
+    if td.td_flags & TDF_CANSWAP:
+        td.td_swappable_us += slept
     if td.td_inhibitors & TDI_SLEEPING == 0:
         return False
     td_clr_inhib(k, td, TDI_SLEEPING)

@@ -210,6 +210,8 @@ class Thread:
     """What swap-out saved at the top of the stack: must come back."""
     td_runtime_us: int = 0
     td_sleep_us: int = 0
+    td_swappable_us: int = 0
+    """The part of it with TDF_CANSWAP set."""
     td_asleep_since_us: int = 0
     td_references: int = 0
     td_switches: int = 0
@@ -353,4 +355,6 @@ class SchedState:
     """Random stream of the preemption points."""
     wakeup_resident: bytearray = field(default_factory=bytearray)
     wakeup_swapped: bytearray = field(default_factory=bytearray)
+    wakeup_resident_at: bytearray = field(default_factory=bytearray)
+    wakeup_swapped_at: bytearray = field(default_factory=bytearray)
     major_fault: bytearray = field(default_factory=bytearray)

@@ -41,6 +41,19 @@ def sample_report() -> dict[str, Any]:
             "wakeup_swapped": {"count": 8, "p50": 18_200, "p99": 88_000, "max": 88_000},
             "major_fault": {"count": 391, "p50": 6_100, "p99": 24_800, "max": 61_300},
         },
+        "recovery": {
+            "begun_us": 400_000,
+            "ended_us": 2_000_000,
+            "last_back_us": 1_560_000,
+            "back": 3,
+            "normal_latency_us": 2_070,
+            "normal_us": 880_000,
+            "slow": 5,
+        },
+        "swappability": [
+            {"name": "python3", "count": 3, "swappable": 3, "swapped": 2, "swappable_sleep_us": 9, "sleep_us": 12},
+            {"name": "sort", "count": 3, "swappable": 0, "swapped": 0, "swappable_sleep_us": 0, "sleep_us": 0},
+        ],
         "processes": [
             {
                 "pid": 20 + i,
@@ -52,6 +65,7 @@ def sample_report() -> dict[str, Any]:
                 "swaps": int(i % 3 == 0),
                 "cpu_us": 80_000 + 13_000 * i,
                 "sleep_us": 400_000 * (i % 4),
+                "swappable_us": 300_000 * (i % 4),
                 "start_us": 120_000 * i,
                 "end_us": -1 if i == 11 else 1_800_000 + 250_000 * i,
                 "status": -11 if i == 7 else 0,
