@@ -22,14 +22,10 @@ from protos import machine_pb2
 from protos.machine_pb2_grpc import add_MachineServiceServicer_to_server
 from services.runtime.config import is_private
 from services.runtime.health_socket import health_socket
-from services.runtime.remote import MESSAGE_BYTES_MAX
+from services.runtime.limits import CONCURRENT_RPCS_MAX, MACHINE_WORKERS, MESSAGE_BYTES_MAX
 from services.runtime.roles import role_guard
 from services.runtime.tls import Tls, add_port, is_encrypted
 
-WORKERS = 24
-"""Threads that answer calls; a stream holds one."""
-CONCURRENT_RPCS_MAX = 64
-"""Calls at once; more are refused with RESOURCE_EXHAUSTED."""
 DRAIN_S = 3.0
 """Time that calls in flight get to finish at the end."""
 _POLL_S = 0.25
@@ -116,7 +112,7 @@ def _tell_health(stack: ExitStack, path: str, states: health.HealthServicer) -> 
 
 def _server(servicer: MachineServicer, states: health.HealthServicer, tls: Tls | None) -> grpc.Server:
     server = grpc.server(
-        ThreadPoolExecutor(WORKERS, thread_name_prefix="machine-rpc"),
+        ThreadPoolExecutor(MACHINE_WORKERS, thread_name_prefix="machine-rpc"),
         options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)],
         interceptors=[role_guard(0)] if tls is not None else [],
         maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,

@@ -28,6 +28,7 @@ from protos import machine_pb2 as pb
 from protos.machine_pb2_grpc import MachineServiceServicer
 from services.ports.common import Answers
 from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
+from services.runtime.limits import CHECKPOINT_BYTES_MAX, EVENTS_PER_MESSAGE_MAX, STREAMS_MAX
 from services.runtime.process import package_version
 from services.runtime.redis_url import without_credentials
 from services.runtime.servicer import AnswerCache
@@ -36,8 +37,6 @@ from services.runtime.tls import Tls
 
 _PROGRESS_MS = 250
 _WATCH_INTERVAL_S = 0.1
-_EVENTS_MAX = 8_192
-"""Events in one message: 512 KiB."""
 _PAGE = 4096
 _RUNNING = pb.MACHINE_STATE_RUNNING
 
@@ -68,6 +67,7 @@ class MachineServicer(MachineServiceServicer):
         self._answers = AnswerCache()
         self._lock = threading.Lock()
         self._watchers = _Watchers()
+        self._streams = threading.BoundedSemaphore(STREAMS_MAX)
         self._log = structlog.get_logger()
 
     def GetTopology(self, request: pb.GetTopologyRequest, context: grpc.ServicerContext) -> pb.GetTopologyResponse:
@@ -104,6 +104,7 @@ class MachineServicer(MachineServiceServicer):
 
     def Run(self, request: pb.RunRequest, context: grpc.ServicerContext) -> Iterator[pb.RunResponse]:
         """Start or resume a run and stream it; a repeat attaches to the run."""
+        self._take_stream(context)
         watchers = self._watchers
         with watchers.lock:
             if not request.request_id or request.request_id != watchers.request_id:
@@ -135,6 +136,7 @@ class MachineServicer(MachineServiceServicer):
         self, request: pb.WatchEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEventsResponse]:
         """Stream recorded events, then new ones."""
+        self._take_stream(context)
         ports = self._kernel.ports()
         unknown = set(request.services) - set(ports)
         if unknown:
@@ -213,7 +215,8 @@ class MachineServicer(MachineServiceServicer):
         self, request: pb.SaveCheckpointRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.SaveCheckpointResponse]:
         """Take a checkpoint and stream it."""
-        data = self._answer(context, self._machine.checkpoint)
+        self._take_stream(context)
+        data = self._answer(context, self._whole_checkpoint)
         for offset in range(0, len(data), CHUNK_BYTES):
             yield pb.SaveCheckpointResponse(data=data[offset : offset + CHUNK_BYTES])
 
@@ -228,6 +231,20 @@ class MachineServicer(MachineServiceServicer):
 
         first = next(request_iterator, pb.LoadCheckpointRequest())
         return self._change(context, "LoadCheckpoint", first.request_id, lambda: load(first.data))
+
+    def _take_stream(self, context: grpc.ServicerContext) -> None:
+        """Count one more stream until its call ends, or end it now if there are too many."""
+        if not self._streams.acquire(blocking=False):
+            too_many = Refused(Reason.QUOTA, "streams", STREAMS_MAX, f"at most {STREAMS_MAX} at once; try again later")
+            _abort(context, refusal(too_many, 0))
+        if not context.add_callback(self._streams.release):
+            self._streams.release()
+
+    def _whole_checkpoint(self) -> bytes:
+        data = self._machine.checkpoint()
+        if len(data) > CHECKPOINT_BYTES_MAX:
+            raise Refused(Reason.QUOTA, "data", f"{len(data)} bytes", f"a checkpoint of at most {CHECKPOINT_BYTES_MAX}")
+        return data
 
     def _answer(self, context: grpc.ServicerContext, act: Callable[[], Other]) -> Other:
         """Do something; what it raises becomes the call's status."""
@@ -296,10 +313,13 @@ class MachineServicer(MachineServiceServicer):
         """The next events of one service; the position moves behind them."""
         port = self._kernel.ports()[name]
         since = position[name]
-        chunk = self._machine.call(lambda: port.events(max(since, 0), _EVENTS_MAX if since >= 0 else 0))
+        chunk = self._machine.call(lambda: port.events(max(since, 0), EVENTS_PER_MESSAGE_MAX if since >= 0 else 0))
         if since < 0:
             position[name] = chunk.total
             return pb.WatchEventsResponse(service=name, first=chunk.total)
+        if 0 < since < chunk.first:
+            expected = f"a watcher that keeps up; events before {chunk.first} are gone, watch again from there"
+            raise Refused(Reason.QUOTA, f"since[{name}]", since, expected)
         position[name] = chunk.first + len(chunk.records) // 64
         return pb.WatchEventsResponse(service=name, first=chunk.first, records=chunk.records)
 

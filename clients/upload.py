@@ -10,14 +10,11 @@ from typing import Any
 
 from clients.workload import TRACE_SUFFIX, Workload, WorkloadError, load_workload, override
 from protos import machine_pb2 as pb
+from services.runtime.errors import Reason, Refused
+from services.runtime.limits import CHECKPOINT_BYTES_MAX, UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
 
 CHUNK_BYTES = 1 << 20
 """Content of one message."""
-UPLOAD_BYTES_MAX = 1 << 30
-"""All traces of one upload together."""
-UPLOAD_FILES_MAX = 256
-CHECKPOINT_BYTES_MAX = 4 << 30
-"""Largest checkpoint that is taken in."""
 
 
 class UploadError(Exception):
@@ -71,6 +68,7 @@ def receive(directory: Path, head: pb.LoadHead, rest: Iterable[pb.LoadRequest]) 
 
     Raises:
         UploadError: A message or the workload in it is wrong.
+        Refused: It is too large.
     """
     if not head.toml:
         raise UploadError("head.toml: the first part must hold the workload's text")
@@ -95,14 +93,14 @@ def receive_pieces(first: bytes, rest: Iterable[pb.LoadCheckpointRequest]) -> by
     """Put a checkpoint together.
 
     Raises:
-        UploadError: It is too large.
+        Refused: It is too large.
     """
     pieces, total = [first], len(first)
     for request in rest:
         pieces.append(request.data)
         total += len(request.data)
         if total > CHECKPOINT_BYTES_MAX:
-            raise UploadError(f"data: expected a checkpoint of at most {CHECKPOINT_BYTES_MAX >> 20} MiB")
+            raise Refused(Reason.QUOTA, "data", f"{total} bytes", f"a checkpoint of at most {CHECKPOINT_BYTES_MAX}")
     return b"".join(pieces)
 
 
@@ -117,7 +115,8 @@ def _receive_files(directory: Path, rest: Iterable[pb.LoadRequest]) -> dict[str,
         path = files.setdefault(name, directory / f"{len(files)}.part")
         total += len(request.chunk.data)
         if total > UPLOAD_BYTES_MAX or len(files) > UPLOAD_FILES_MAX:
-            raise UploadError(f"chunk: expected at most {UPLOAD_BYTES_MAX >> 20} MiB in {UPLOAD_FILES_MAX} files")
+            expected = f"at most {UPLOAD_BYTES_MAX} in {UPLOAD_FILES_MAX} files"
+            raise Refused(Reason.QUOTA, "chunk", f"{total} bytes in {len(files)} files", expected)
         with path.open("ab") as file:
             file.write(request.chunk.data)
     return files

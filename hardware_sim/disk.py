@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +87,7 @@ class BlockFile:
     Attributes:
         blocks: Size of the device.
         path: The backing file; None: a temporary file without a name.
+        refusal: Why the host refused the last operation; empty: it did not.
     """
 
     def __init__(self, blocks: int, path: Path | None = None) -> None:
@@ -98,7 +101,7 @@ class BlockFile:
             DiskRefused: Another process has the file, or it is not empty and was never a disk.
             OSError: The file cannot be made.
         """
-        self.blocks, self.path = blocks, path
+        self.blocks, self.path, self.refusal = blocks, path, ""
         self._made = path is not None and not path.exists()
         self._fd = _temporary() if path is None else _claimed(path)
         os.ftruncate(self._fd, 0)
@@ -113,8 +116,9 @@ class BlockFile:
         """
         assert block * BLOCK_SIZE + data.nbytes <= self.blocks * BLOCK_SIZE, "a write beyond the end of the device"
         done = 0
-        while done < data.nbytes:  # a signal may cut it
-            done += os.pwrite(self._fd, data[done:], block * BLOCK_SIZE + done)
+        with self._noting_refusal():
+            while done < data.nbytes:  # a signal may cut it
+                done += os.pwrite(self._fd, data[done:], block * BLOCK_SIZE + done)
 
     def read(self, block: int, count: int) -> bytes:
         """Read `count` blocks beginning at `block`.
@@ -123,10 +127,21 @@ class BlockFile:
             OSError: The host refused or the file was cut.
         """
         assert block + count <= self.blocks, "a read beyond the end of the device"
-        data = os.pread(self._fd, count * BLOCK_SIZE, block * BLOCK_SIZE)
-        if len(data) != count * BLOCK_SIZE:
-            raise OSError(f"short read: {len(data)} of {count * BLOCK_SIZE} bytes")
+        with self._noting_refusal():
+            data = os.pread(self._fd, count * BLOCK_SIZE, block * BLOCK_SIZE)
+            if len(data) != count * BLOCK_SIZE:
+                raise OSError(f"short read: {len(data)} of {count * BLOCK_SIZE} bytes")
         return data
+
+    @contextmanager
+    def _noting_refusal(self) -> Iterator[None]:
+        """Keep what the host says while an operation goes on."""
+        try:
+            yield
+        except OSError as error:
+            self.refusal = error.strerror or str(error)
+            raise
+        self.refusal = ""
 
     def close(self) -> None:
         """Give the space back: a file that was made here is removed, one that was there before is emptied."""

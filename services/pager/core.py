@@ -233,6 +233,11 @@ class PagerCore:
         first, records = self._ctx.log.since(since, limit)
         return EventChunk(records, first, self._ctx.log.count)
 
+    def trouble(self) -> str:
+        """What keeps the pager from its work: the host's last word about a swap file, if it refused."""
+        refused = (device.file.refusal for device in self._swap.space.devices)
+        return next((f"the swap file: {refusal}" for refusal in refused if refusal), "")
+
     def counters(self) -> CounterValues:
         """The service's own counters."""
         names = sorted(self._ctx.counters)

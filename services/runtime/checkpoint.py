@@ -129,7 +129,9 @@ class Checkpoint:
         if size == 0:
             return Empty()
         have = sum(map(len, self._parts))
-        if offset != have or have + len(data) > size or size > SIZE_MAX:
+        if size > SIZE_MAX:
+            raise Refused(Reason.QUOTA, "size", size, f"at most {SIZE_MAX} bytes")
+        if offset != have or have + len(data) > size:
             raise _refused("offset", offset, f"{have}: pieces in order, {size} bytes together")
         self._parts.append(data)
         if have + len(data) == size:

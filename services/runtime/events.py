@@ -11,6 +11,8 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
+from services.runtime.limits import EVENTS_KEPT
+
 RECORD = struct.Struct("<qQHhIqqqqq")
 """Layout of one record."""
 assert RECORD.size == 64
@@ -122,7 +124,7 @@ class Kind(IntEnum):
 class EventLog:
     """A service's events: the chain's head, and the last `keep` records for watchers and recordings."""
 
-    def __init__(self, service: str, keep: int = 1 << 20) -> None:
+    def __init__(self, service: str, keep: int = EVENTS_KEPT) -> None:
         self.service = service
         self.count = 0
         self.head = hashlib.blake2b(service.encode(), digest_size=32).digest()

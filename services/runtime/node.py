@@ -38,7 +38,14 @@ class NodeServicer(common_pb2_grpc.NodeServiceServicer):
             pss_bytes=pss_bytes(),
             event_count=ctx.log.count,
             calls=node.calls,
+            trouble=node.health.trouble if node.health is not None else "",
+            board_lag_ms=board_lag_ms(node),
         )
+
+
+def board_lag_ms(node: Node) -> int:
+    """Time for which counters have waited to be published, in milliseconds."""
+    return node.board.lag_ms() if isinstance(node.board, RedisBoard) else 0
 
 
 def board_state(node: Node) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from time import monotonic
 
 import redis
 import structlog
@@ -101,6 +102,7 @@ class RedisBoard:
         self._next_event = 0
         self.degraded = False
         """Counters are not published at the moment."""
+        self._away_since = 0.0
         self.superseded = False
         """A newer process publishes in this one's place."""
 
@@ -156,6 +158,10 @@ class RedisBoard:
         if int(published) < sequence or (boot_id is not None and int(boot) != boot_id):
             return None
         return {name: int(value or 0) for name, value in zip(names, values, strict=True)}
+
+    def lag_ms(self) -> int:
+        """Time since which values may be missing in Redis, in milliseconds; 0: they are all there."""
+        return round((monotonic() - self._away_since) * 1000) if self.degraded else 0
 
     def close(self) -> None:
         """End the watching thread and close the connections."""
@@ -234,6 +240,7 @@ class RedisBoard:
 
     def _degrade(self, error: Exception) -> None:
         if not self.degraded:
+            self._away_since = monotonic()
             self._log.warning("redis is away; counters are published when it is back", error=str(error))
         self.degraded = True
 

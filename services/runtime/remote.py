@@ -12,19 +12,18 @@ from typing import Any, Protocol, TypeVar, cast
 import grpc
 
 from services.ports.common import Upcalls
-from services.runtime.binding import in_order, read_from
+from services.runtime.binding import STARTS, in_order, read_from
 from services.runtime.codec import dataclass_codec
 from services.runtime.config import is_private
 from services.runtime.context import Context
 from services.runtime.errors import KernelPanic, Refused
+from services.runtime.limits import MESSAGE_BYTES_MAX
 from services.runtime.rpc import Rpc, grpc_of, rpcs_of, service_of
 from services.runtime.status import raised, restarted
 from services.runtime.tls import Tls, is_encrypted
 
 Port = TypeVar("Port")
 
-MESSAGE_BYTES_MAX = 64 << 20
-"""Largest message that a service takes or a caller accepts."""
 DEADLINE_S = 120.0
 """Longest time that one call may take; booting 16 GiB takes 5 s, compiling on the first run ever a minute."""
 
@@ -167,8 +166,8 @@ class _Remote:
         """
         ctx, service = self._caller.ctx, self._service
         if ctx.boot_ids.get(service) != header.boot_id:
-            if service in ctx.boot_ids and rpc.method != "boot":
-                raise restarted(service)
+            if service in ctx.boot_ids and rpc.method not in STARTS:
+                raise restarted(service, header.boot_id)
             ctx.boot_ids[service] = header.boot_id
         ctx.seen[service] = header.sequence
         for below, sequence in header.seen.items():

@@ -28,6 +28,8 @@ class Rpc:
     """Class of the request message."""
     response: Callable[..., Any]
     """Class of the response message."""
+    lists: tuple[str, ...]
+    """Fields of the request that are lists."""
     arguments: Fields
     """Codec of the parameters."""
     answer: DataclassCodec
@@ -72,6 +74,7 @@ def _rpc(port: Callable[..., Any], method: str, reads: bool, messages: ModuleTyp
         reads=reads,
         request=request,
         response=response,
+        lists=tuple(field.name for field in request.DESCRIPTOR.fields if field.is_repeated),
         arguments=Fields(hints, request.DESCRIPTOR),
         answer=dataclass_codec(answer, response.DESCRIPTOR),
     )

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -25,23 +25,18 @@ from services.runtime.config import Exit, ServiceConfig, read_config
 from services.runtime.context import Context
 from services.runtime.counters import CounterBoard, MemoryBoard
 from services.runtime.health_socket import health_socket
+from services.runtime.limits import CONCURRENT_RPCS_MAX, WORKERS
 from services.runtime.node import NodeServicer, board_state
 from services.runtime.process import keep_freed_memory
 from services.runtime.redis_board import RedisBoard
-from services.runtime.remote import KEEPALIVE_MS, LARGE_MESSAGES, Caller, connect, open_channel
+from services.runtime.remote import DEADLINE_S, KEEPALIVE_MS, LARGE_MESSAGES, Caller, connect, open_channel
 from services.runtime.roles import role_guard
 from services.runtime.rpc import grpc_of, messages_of, service_of
+from services.runtime.service_health import SERVING, ServiceHealth, UpstreamWatch, port_service, trouble_of
 from services.runtime.servicer import Node, PortServicer
 from services.runtime.tls import add_port
 
 Port = TypeVar("Port")
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-WORKERS = 8
-"""Threads that answer calls: one is in a core at a time, the others wait, reflect or tell about the process."""
-CONCURRENT_RPCS_MAX = 64
-"""Calls at once, waiting ones included; more are refused with RESOURCE_EXHAUSTED."""
 UPSTREAM_READY_S = 300.0
 """Longest time that a service below may take to get ready; compiling on the first run ever takes a minute."""
 _TICK_S = 0.25
@@ -113,10 +108,7 @@ class _Server:
     def __init__(self, port: Callable[..., Any], config: ServiceConfig, log: Any) -> None:
         self._port, self._config, self._log = port, config, log
         self._boot_id = time.time_ns()
-        self._health = health.HealthServicer()
-        self._names = ("", _full_name(port), f"{config.service}.redis")
-        for name in self._names:
-            self._health.set(name, NOT_SERVING)
+        self._health = ServiceHealth(config.service, _full_name(port))
         self._server = grpc.server(
             ThreadPoolExecutor(WORKERS, thread_name_prefix="rpc"),
             options=[
@@ -148,12 +140,15 @@ class _Server:
             core = self._build(build, process)
             stack.callback(getattr(core, "close", lambda: None))
             board.attach(ctx)
-            node = Node(config.service, config.machine, boot_id, ctx, board)
+            node = Node(config.service, config.machine, boot_id, ctx, board, health=self._health)
             self._register(core, node)
+            watch = UpstreamWatch(process.channels)
+            stack.callback(watch.close)
             stack.callback(self._drain)
             self._server.start()
             if self._upstreams_ready(process, stopping):
-                self._serve(node, stopping)
+                watch.start()
+                self._serve(node, stopping, lambda: self._trouble(node, watch.states(), trouble_of(core)))
 
     def _bind(self) -> None:
         """Take the addresses before anything that takes long.
@@ -180,7 +175,7 @@ class _Server:
         """
         path = self._config.health_socket
         try:
-            stack.enter_context(health_socket(path, self._health))
+            stack.enter_context(health_socket(path, self._health.servicer))
         except OSError as error:
             raise StartFailed(Exit.CANNOT_LISTEN, f"--health-socket {path}: {error}") from None
 
@@ -200,7 +195,7 @@ class _Server:
         server, service = self._server, f"{self._config.service.capitalize()}Service"
         getattr(grpc_of(self._port), f"add_{service}Servicer_to_server")(PortServicer(self._port, core, node), server)
         common_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(node), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         channelz.add_channelz_servicer(server)
         names = [
             _full_name(self._port),
@@ -218,7 +213,7 @@ class _Server:
         """
         deadline = time.monotonic() + UPSTREAM_READY_S
         for name, channel in process.channels.items():
-            while not _serves(channel, f"vmglue.{name}.v1.{name.capitalize()}Service"):
+            while not _serves(channel, port_service(name)):
                 if stopping.wait(_RETRY_S) or self._orphaned():
                     return False
                 if time.monotonic() > deadline:
@@ -227,16 +222,27 @@ class _Server:
                     )
         return True
 
-    def _serve(self, node: Node, stopping: threading.Event) -> None:
-        """Serve until told to stop or, where asked for, the parent has ended."""
-        for name in self._names[:2]:
-            self._health.set(name, SERVING)
-        self._log.info("serving", boot_id=node.boot_id)
-        shared = ""
-        while not stopping.wait(_TICK_S) and not self._orphaned():
-            if (state := board_state(node)) != shared:
-                shared = state
-                self._health.set(self._names[2], SERVING if shared == "serving" else NOT_SERVING)
+    def _serve(self, node: Node, stopping: threading.Event, trouble: Callable[[], str]) -> None:
+        """Serve, and tell the health, until told to stop or, where asked for, the parent has ended."""
+        while True:
+            if self._health.tell(found := trouble()):
+                if found:
+                    self._log.warning("not serving", why=found)
+                else:
+                    self._log.info("serving", boot_id=node.boot_id)
+            self._health.tell_part("redis", board_state(node) == "serving")
+            if stopping.wait(_TICK_S) or self._orphaned():
+                return
+
+    def _trouble(self, node: Node, upstreams: Mapping[str, bool], core: Callable[[], str]) -> str:
+        """What keeps the service from its work; empty: nothing."""
+        for name, well in upstreams.items():
+            self._health.tell_part(name, well)
+        down = [name for name, well in upstreams.items() if not well]
+        entered = node.entered_s
+        if entered and time.monotonic() - entered > DEADLINE_S:
+            return f"a call is in the core for more than {DEADLINE_S:.0f} s"
+        return f"{', '.join(down)} does not serve" if down else core()
 
     def _orphaned(self) -> bool:
         """The parent with which this process is to end has ended."""
@@ -244,7 +250,7 @@ class _Server:
 
     def _drain(self) -> None:
         """Say NOT_SERVING, let calls in flight finish, and wait for it."""
-        self._health.enter_graceful_shutdown()
+        self._health.end()
         self._server.stop(self._config.drain_s).wait()
         self._log.info("stopped")
 

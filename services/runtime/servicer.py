@@ -7,6 +7,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -19,13 +20,10 @@ from services.runtime.codec import dataclass_codec
 from services.runtime.context import Context
 from services.runtime.counters import CounterBoard
 from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
+from services.runtime.limits import BATCH_ITEMS_MAX, KEPT_ANSWERS, KEPT_BYTES
 from services.runtime.rpc import Rpc, rpcs_of, service_of
+from services.runtime.service_health import ServiceHealth
 from services.runtime.status import Abort, internal, loss, refusal
-
-KEPT_ANSWERS = 4096
-"""Answers of changing calls that are kept for repeats."""
-KEPT_BYTES = 32 << 20
-"""Bytes that they may hold together; beyond, the oldest go early. A repeat follows its call within seconds."""
 
 
 class AnswerCache:
@@ -77,6 +75,10 @@ class Node:
     """Answers kept for repeats."""
     calls: int = 0
     """Calls answered."""
+    entered_s: float = 0.0
+    """When the call in the core entered it, by the monotonic clock; 0: none is."""
+    health: ServiceHealth | None = None
+    """What the process tells about its health."""
 
 
 class PortServicer:
@@ -99,7 +101,12 @@ class PortServicer:
                         raise Refused(
                             Reason.FIELD_OUT_OF_RANGE, "header.machine", request.header.machine, repr(node.machine)
                         )
-                    return answer(rpc, method, request)
+                    limit_batches(rpc, request)
+                    node.entered_s = monotonic()
+                    try:
+                        return answer(rpc, method, request)
+                    finally:
+                        node.entered_s = 0.0
             except Refused as refused:
                 _abort(context, refusal(refused, node.boot_id))
             except ServiceLost as lost:
@@ -187,6 +194,17 @@ class PortServicer:
         error_id = uuid.uuid4().hex[:12]
         self._log.error("internal error", error_id=error_id, rpc=rpc.name, exc_info=error)
         _abort(context, internal(error_id))
+
+
+def limit_batches(rpc: Rpc, request: Any) -> None:
+    """Refuse lists that would take too much memory.
+
+    Raises:
+        Refused: A list is too long.
+    """
+    for name in rpc.lists:
+        if (count := len(getattr(request, name))) > BATCH_ITEMS_MAX:
+            raise Refused(Reason.QUOTA, name, f"{count} items", f"at most {BATCH_ITEMS_MAX} in a call")
 
 
 def _abort(context: grpc.ServicerContext, abort: Abort) -> NoReturn:

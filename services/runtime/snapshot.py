@@ -21,9 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from services.runtime.limits import CHECKPOINT_BYTES_MAX
+
 VERSION = 1
 """Version of the encoding; a reader refuses any other."""
-SIZE_MAX = 8 << 30
+SIZE_MAX = CHECKPOINT_BYTES_MAX
 """Largest snapshot, in bytes before compression."""
 _HEAD = struct.Struct("<8sHQ32s")
 _MAGIC = b"vmg-snap"

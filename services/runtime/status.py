@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import grpc
@@ -81,15 +82,25 @@ def raised(error: grpc.RpcError, service: str, known_boot: int | None) -> Except
     if info.reason not in Reason.__members__:
         return ServiceFault(service, "", f"{code.name}: {text}")
     if known_boot is not None and metadata.get("boot_id", str(known_boot)) != str(known_boot):
-        return restarted(service)
+        return restarted(service, int(metadata["boot_id"]))
     return Refused(
         Reason[info.reason], metadata.get("field", ""), Quoted(metadata.get("value", "")), metadata.get("expected", "")
     )
 
 
-def restarted(service: str) -> ServiceLost:
-    """A service whose boot id changed under its caller."""
-    return ServiceLost(service, f"{service} restarted; the machine's memory is gone")
+def restarted(service: str, boot_id: int) -> ServiceLost:
+    """A service whose boot id changed under its caller.
+
+    Args:
+        service: Its name.
+        boot_id: Of the present process: when it started, in nanoseconds since the epoch.
+    """
+    when = datetime.fromtimestamp(boot_id // 10**9, UTC)
+    return ServiceLost(
+        service,
+        f"{service} restarted at {when:%Y-%m-%d %H:%M:%S} UTC; the machine's memory is gone; load a checkpoint or "
+        "run the workload anew",
+    )
 
 
 def _transport(code: grpc.StatusCode, text: str, service: str) -> Exception:

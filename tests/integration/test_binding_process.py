@@ -42,56 +42,6 @@ main(KstackPort, lambda process: Slow())
 """
 
 
-class Service:
-    """A service process and a channel to it."""
-
-    def __init__(self, directory, *arguments, command=("-m", "services.pager")):
-        self.address = f"unix:{directory}/service.sock"
-        self.process = subprocess.Popen(
-            [sys.executable, *command, "--listen", self.address, "--machine", "m", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.channel = open_channel(self.address)
-
-    def health(self, name=""):
-        stub = health_pb2_grpc.HealthStub(self.channel)
-        answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10, wait_for_ready=True)
-        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-
-    def wait(self, status="SERVING"):
-        deadline = time.monotonic() + 20
-        while self.health() != status:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        return self
-
-    def end(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        status = self.process.wait(10)
-        return status, self.process.stderr.read()
-
-    def close(self):
-        self.channel.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
-
-
-@pytest.fixture
-def start(tmp_path):
-    started = []
-
-    def begin(*arguments, **options):
-        started.append(Service(tmp_path, *arguments, **options))
-        return started[-1]
-
-    yield begin
-    for service in started:
-        service.close()
-
-
 def test_it_serves_tells_about_itself_and_ends(start, tmp_path):
     service = start("--swap-file", str(tmp_path / "swap"), "--log-format", "json").wait()
     assert service.health("vmglue.pager.v1.PagerService") == "SERVING"

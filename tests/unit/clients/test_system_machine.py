@@ -22,6 +22,7 @@ from clients.workload import WorkloadError, load_workload, override
 from protos import machine_pb2 as pb
 from protos.machine_pb2_grpc import MachineServiceStub
 from services.runtime.errors import KernelPanic, Refused, ServiceLost
+from services.runtime.limits import STREAMS_MAX
 
 STATES = pb.MachineState
 
@@ -326,3 +327,53 @@ def test_targets_are_written_in_several_ways(tmp_path, monkeypatch):
     assert resolve_target("/a/b.sock") == "unix:/a/b.sock"
     with pytest.raises(BadInput, match="vmglue up"):
         resolve_target("default")
+
+
+def test_streams_are_limited_and_calls_still_answered(kept, stub, made):
+    kept.load(made)
+    follow = pb.WatchEventsRequest(follow=True, since={"scheduler": 0})
+    streams = [stub.WatchEvents(follow) for _ in range(STREAMS_MAX)]
+    for stream in streams:
+        assert next(stream).service
+    with pytest.raises(grpc.RpcError) as error:
+        next(stub.WatchEvents(follow))
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert f"at most {STREAMS_MAX} at once" in error.value.details()
+    assert kept.status().machine == "local"
+    for stream in streams:
+        stream.cancel()
+    deadline = time.monotonic() + 5
+    while _ended_at_once(stub.WatchEvents(follow)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _ended_at_once(stream):
+    try:
+        return next(stream) is None
+    except grpc.RpcError:
+        return True
+
+
+def test_a_watcher_that_falls_behind_what_is_kept_is_told(kept, stub, made):
+    kept.load(made)
+    kept.run()
+    log = kept.system.kernel.scheduler.events
+    first = log(0, 0).total - 10
+
+    def trimmed(since, limit):
+        return log(max(since, first), limit)
+
+    kept.system.kernel.scheduler.events = trimmed
+    assert next(stub.WatchEvents(pb.WatchEventsRequest(services=["scheduler"], since={"scheduler": 0}))).first == first
+    with pytest.raises(grpc.RpcError) as error:
+        next(stub.WatchEvents(pb.WatchEventsRequest(services=["scheduler"], since={"scheduler": 5})))
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert f"events before {first} are gone" in error.value.details()
+
+
+def test_a_checkpoint_that_is_too_large_is_exhausted(kept, made, monkeypatch):
+    kept.load(made)
+    monkeypatch.setattr("clients.machine_server.CHECKPOINT_BYTES_MAX", 1000)
+    with pytest.raises(Refused, match="a checkpoint of at most 1000"):
+        kept.save_checkpoint()

@@ -5,6 +5,7 @@ from clients import upload
 from clients.upload import UploadError, load_requests, receive
 from clients.workload import WorkloadError, load_workload, override
 from protos import machine_pb2 as pb
+from services.runtime.errors import Reason, Refused
 
 HEAD = pb.LoadHead(name="w.toml", toml='[[programs]]\ntrace = "made"\n')
 
@@ -78,8 +79,13 @@ def test_a_trace_outside_of_the_folder_is_not_linked(tmp_path):
 def test_uploads_are_limited(tmp_path, monkeypatch):
     monkeypatch.setattr(upload, "UPLOAD_BYTES_MAX", 10)
     chunks = [pb.LoadRequest(chunk=pb.TraceChunk(file="x", data=b"12345678"))] * 2
-    with pytest.raises(UploadError, match="at most"):
+    with pytest.raises(Refused, match="at most 10 in 256 files") as refused:
         receive(tmp_path, HEAD, chunks)
+    assert refused.value.reason is Reason.QUOTA
+    monkeypatch.setattr(upload, "CHECKPOINT_BYTES_MAX", 10)
+    with pytest.raises(Refused, match="a checkpoint of at most 10") as refused:
+        upload.receive_pieces(b"123456", [pb.LoadCheckpointRequest(data=b"78901")])
+    assert refused.value.reason is Reason.QUOTA
 
 
 def test_a_second_head_is_refused(tmp_path):

@@ -395,3 +395,17 @@ def test_a_swap_file_that_cannot_be_had_is_refused(tmp_path):
         booted(swap_file=path)
     with pytest.raises(Refused, match="at least 3 pages"):
         booted(swap_pages=2)
+
+
+def test_what_the_host_refused_last_is_the_pagers_trouble(monkeypatch):
+    core = booted()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hardware_sim.disk.os.pwrite", full)
+        put(core, 1, 0, 1)
+    assert core.trouble() == "the swap file: No space left on device"
+    put(core, 1, 1, 1)
+    assert core.trouble() == ""

@@ -101,7 +101,7 @@ def test_a_restarted_service_is_lost(tmp_path):
             port.boot(BOOT)
         second = ToyKstack(Context("kstack"))
         with served(second, MemoryBoard(), address, boot_id=2):
-            with pytest.raises(ServiceLost, match="kstack restarted; the machine's memory is gone"):
+            with pytest.raises(ServiceLost, match=r"kstack restarted at 1970-.*; the machine's memory is gone; load"):
                 port.vm_thread_new([], 0)
             second.ctx.booted = True
             with pytest.raises(ServiceLost, match="restarted"):
@@ -212,3 +212,12 @@ def test_answers_are_kept_within_count_and_size():
     assert [cache.get(str(i), "A") is not None for i in range(5)] == [False, False, False, True, True]
     with pytest.raises(Refused, match="a new id: A had it"):
         cache.get("4", "B")
+
+
+def test_a_list_that_is_too_long_is_exhausted_and_changes_nothing(toy, monkeypatch):
+    monkeypatch.setattr("services.runtime.servicer.BATCH_ITEMS_MAX", 3)
+    assert len(toy.port.vm_thread_new([ThreadStack(tid, 1) for tid in range(3)], 0).stacks) == 3
+    with pytest.raises(Refused, match=r"'4 items' is refused .quota.; expected at most 3 in a call") as refused:
+        toy.port.vm_thread_new([ThreadStack(tid, 1) for tid in range(4)], 0)
+    assert (refused.value.reason, refused.value.field) == (Reason.QUOTA, "threads")
+    assert toy.port.vm_thread_new([], 0).kstacks == 3

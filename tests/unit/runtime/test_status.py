@@ -50,7 +50,10 @@ def test_a_refusal_of_another_life_is_a_loss():
     assert isinstance(over_the_wire(abort, known_boot=None), Refused)
     lost = over_the_wire(abort, known_boot=7)
     assert isinstance(lost, ServiceLost)
-    assert str(lost) == "kstack was lost: kstack restarted; the machine's memory is gone"
+    assert str(lost) == (
+        "kstack was lost: kstack restarted at 1970-01-01 00:00:00 UTC; the machine's memory is gone; load a checkpoint "
+        "or run the workload anew"
+    )
 
 
 def test_a_loss_below_names_the_lost_service():

@@ -1,0 +1,30 @@
+"""Everything that a caller could make grow, and how far; beyond, a call ends with RESOURCE_EXHAUSTED."""
+
+from __future__ import annotations
+
+MESSAGE_BYTES_MAX = 64 << 20
+"""Largest message that a service takes or a caller accepts."""
+BATCH_ITEMS_MAX = 1 << 20
+"""Items of one list in a request: threads, ranges, pages, records."""
+CONCURRENT_RPCS_MAX = 64
+"""Calls of one server at once, waiting ones included."""
+WORKERS = 8
+"""Threads of a service that answer calls: one is in the core at a time, the others wait or tell about the process."""
+MACHINE_WORKERS = 24
+"""Threads that answer calls of machine.proto; a stream holds one."""
+STREAMS_MAX = 16
+"""Streams of machine.proto at once (runs that are followed, events that are watched): the other threads stay free."""
+KEPT_ANSWERS = 4096
+"""Answers of changing calls that are kept for repeats."""
+KEPT_BYTES = 32 << 20
+"""Bytes that they may hold together; beyond, the oldest go early. A repeat follows its call within seconds."""
+UPLOAD_BYTES_MAX = 1 << 30
+"""All traces of one uploaded workload together."""
+UPLOAD_FILES_MAX = 256
+"""Files of one uploaded workload."""
+CHECKPOINT_BYTES_MAX = 2 << 30
+"""Largest checkpoint of a service, and the largest of a machine that machine.proto gives out or takes in."""
+EVENTS_KEPT = 1 << 20
+"""Events that each service keeps for whoever watches; a watcher who falls further behind is told, and ended."""
+EVENTS_PER_MESSAGE_MAX = 8192
+"""Events in one message: 512 KiB."""

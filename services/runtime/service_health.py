@@ -1,0 +1,113 @@
+"""The health of a service: its own core, the services below and the host, told by the standard gRPC protocol.
+
+Names: "" and the full name of the port's service say whether it can do its work; `SERVICE.UPSTREAM` whether a service
+below can, and `SERVICE.redis` whether counters reach Redis. Without Redis a service is degraded, but serves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_RETRY_S = 0.5
+
+
+class ServiceHealth:
+    """What one service tells about itself.
+
+    Attributes:
+        servicer: Answers grpc.health.v1.
+        trouble: Why it does not serve; empty: it does.
+    """
+
+    def __init__(self, service: str, full_name: str) -> None:
+        self.servicer = health.HealthServicer()
+        self.trouble = "it is starting"
+        self._service, self._whole = service, ("", full_name)
+        self._told: dict[str, bool] = {}
+        for name in (*self._whole, f"{service}.redis"):
+            self._tell(name, False)
+
+    def tell(self, trouble: str) -> bool:
+        """Tell whether the service does its work; True if this is news.
+
+        Args:
+            trouble: Why not; empty: it does.
+        """
+        news, self.trouble = trouble != self.trouble, trouble
+        for name in self._whole:
+            self._tell(name, not trouble)
+        return news
+
+    def tell_part(self, part: str, well: bool) -> None:
+        """Tell about `redis`, or a service below."""
+        self._tell(f"{self._service}.{part}", well)
+
+    def end(self) -> None:
+        """Tell NOT_SERVING from now on, whatever comes."""
+        self.trouble = "it is ending"
+        self.servicer.enter_graceful_shutdown()
+
+    def _tell(self, name: str, well: bool) -> None:
+        if self._told.get(name) is not well:
+            self._told[name] = well
+            self.servicer.set(name, SERVING if well else NOT_SERVING)
+
+
+class UpstreamWatch:
+    """Follows the health of the services below; a stream each, so that nothing is asked while nothing changes."""
+
+    def __init__(self, channels: Mapping[str, grpc.Channel]) -> None:
+        self._well: dict[str, bool] = dict.fromkeys(channels, True)
+        self._closing = threading.Event()
+        self._calls: dict[str, Any] = {}
+        self._threads = [
+            threading.Thread(target=self._follow, args=item, name=f"health-{item[0]}", daemon=True)
+            for item in channels.items()
+        ]
+
+    def start(self) -> None:
+        """Begin to follow: all of them serve at this moment."""
+        for thread in self._threads:
+            thread.start()
+
+    def states(self) -> dict[str, bool]:
+        """Whether each of them serves."""
+        return dict(self._well)
+
+    def close(self) -> None:
+        """End the streams."""
+        self._closing.set()
+        for call in list(self._calls.values()):
+            call.cancel()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def _follow(self, name: str, channel: grpc.Channel) -> None:
+        request = health_pb2.HealthCheckRequest(service=port_service(name))
+        while not self._closing.is_set():
+            call = self._calls[name] = health_pb2_grpc.HealthStub(channel).Watch(request)
+            with suppress(grpc.RpcError):
+                for answer in call:
+                    self._well[name] = bool(answer.status == SERVING)
+            self._well[name] = False
+            self._closing.wait(_RETRY_S)
+
+
+def port_service(service: str) -> str:
+    """Full name of the gRPC service of a port, by the name of its service."""
+    return f"vmglue.{service}.v1.{service.capitalize()}Service"
+
+
+def trouble_of(core: Any) -> Callable[[], str]:
+    """How a core is asked what keeps it from its work: a core that depends on the host has the method `trouble`."""
+    ask: Callable[[], str] = getattr(core, "trouble", lambda: "")
+    return ask
