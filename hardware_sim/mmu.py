@@ -496,7 +496,10 @@ class Mmu:
             links=np.zeros((total * 512, 2), np.int32),
             meta=np.zeros((total, 4), np.int64),
         )
-        grown.tables[: have * 512], grown.links[: have * 512], grown.meta[:have] = state.tables, state.links, state.meta
+        grown.meta[:have] = state.meta
+        live = np.flatnonzero(state.meta[:, LIVE])  # the host gives no memory to tables that stay empty
+        grown.tables.reshape(total, 512)[live] = state.tables.reshape(have, 512)[live]
+        grown.links.reshape(total, 512, 2)[live] = state.links.reshape(have, 512, 2)[live]
         grown.meta[have:, PARENT] = np.arange(have + 1, total + 1)
         grown.meta[total - 1, PARENT] = state.pool[_FREE_HEAD]
         grown.pool[_FREE_HEAD] = have

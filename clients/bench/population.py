@@ -42,14 +42,14 @@ def boot(kernel: Kernel, stacks: int, stack_swap: bool = True) -> None:
     )
 
 
-def place_sleepers(kernel: Kernel, count: int) -> None:
-    """Processes of THREADS threads that sleep in memory, each with its address space and its kernel stacks."""
+def place_sleepers(kernel: Kernel, count: int, threads: int = THREADS) -> None:
+    """Processes that sleep in memory, each with its address space and its threads on their kernel stacks."""
     for first in range(0, count, _PLACED_TOGETHER):
         procs = range(first, min(first + _PLACED_TOGETHER, count))
-        tids = [tid for at in procs for tid in _tids(at)]
+        tids = [tid for at in procs for tid in _tids(at, threads)]
         spaces = kernel.physmem.place([], [], [1] * len(procs)).vmspaces
         stacks = iter(kernel.kstack.vm_thread_new([ThreadStack(tid, 0) for tid in tids], 0).stacks)
-        placed = [_process(at, _P_INMEM, _SLEEPING, _TDF_INMEM | _TDF_CANSWAP) for at in procs]
+        placed = [_process(at, _P_INMEM, _SLEEPING, _TDF_INMEM | _TDF_CANSWAP, threads) for at in procs]
         for process, space in zip(placed, spaces, strict=True):
             process.vmspace = space
             for thread in process.threads:
@@ -62,7 +62,7 @@ def place_waiting(kernel: Kernel, count: int) -> None:
     """Processes that are out, each with one thread that waits to come in, without address space or stack."""
     for first in range(0, count, _PLACED_TOGETHER):
         procs = range(first, min(first + _PLACED_TOGETHER, count))
-        kernel.scheduler.place([_process(at, 0, _SWAPPED, _TDF_CANSWAP, threads=1) for at in procs], [])
+        kernel.scheduler.place([_process(at, 0, _SWAPPED, _TDF_CANSWAP, 1) for at in procs], [])
 
 
 def let_choose(kernel: Kernel, choices: int) -> None:
@@ -70,11 +70,11 @@ def let_choose(kernel: Kernel, choices: int) -> None:
     kernel.scheduler.inject([Answers("vm_page_count_min", [0] * choices, 1, has_after=True)])
 
 
-def _tids(at: int, threads: int = THREADS) -> range:
-    return range(_FIRST_TID + at * THREADS, _FIRST_TID + at * THREADS + threads)
+def _tids(at: int, threads: int) -> range:
+    return range(_FIRST_TID + at * threads, _FIRST_TID + (at + 1) * threads)
 
 
-def _process(at: int, flags: int, inhibitors: int, td_flags: int, threads: int = THREADS) -> ProcState:
+def _process(at: int, flags: int, inhibitors: int, td_flags: int, threads: int) -> ProcState:
     since = c_int(TICKS - SLEPT_S * HZ - at)
     made = [ThreadState(tid, _INHIBITED, td_flags, inhibitors, _TIMESHARE, slptick=since) for tid in _tids(at, threads)]
     return ProcState(

@@ -15,6 +15,9 @@ from services.scheduler.proc_flags import TDI_SLEEPING, Prs, Tds
 from services.scheduler.runq import sched_add
 from services.scheduler.state import Proc, Thread, Vmspace
 
+_ZERO_PCB = bytes(Pcb.LAYOUT.size)
+"""Registers at the top of a placed stack."""
+
 
 def allowed(k: Kern, field: str, value: object) -> None:
     """Refuse what changes processes behind the kernel's back.
@@ -109,7 +112,7 @@ def _place_thread(k: Kern, pid: int, state: ThreadState) -> Thread:
         ru_nswap=state.nswap,
         td_kstack=state.kstack,
         td_kstack_pages=state.kstack_pages,
-        td_pcb=bytes(Pcb.LAYOUT.size),
+        td_pcb=_ZERO_PCB,
     )
     k.s.threads[td.td_tid] = td
     k.s.last_tid = max(k.s.last_tid, td.td_tid)
