@@ -31,7 +31,7 @@ DRAIN_S = 3.0
 _POLL_S = 0.25
 
 
-def listen_address(listen: str, insecure_bind: bool, tls: Tls | None = None) -> str:
+def listen_address(listen: str, tls: Tls | None = None) -> str:
     """Where to serve: what the user asked for, or a socket in the private directory.
 
     Raises:
@@ -42,7 +42,7 @@ def listen_address(listen: str, insecure_bind: bool, tls: Tls | None = None) -> 
         raise BadInput(f"a system is up already (pid {state.pid}, {state.address}); end it with `vmglue down`")
     if not listen:
         listen = f"unix:{runtime_directory() / 'machine.sock'}"
-    if not (insecure_bind or is_private(listen) or is_encrypted(listen, tls)):
+    if not (is_private(listen) or is_encrypted(listen, tls)):
         raise BadInput(
             f"--listen {listen}: anybody could call; expected unix:PATH, a loopback address, or "
             "--tls-cert, --tls-key and --tls-ca"

@@ -424,4 +424,5 @@ def _service(row: dict[str, Any], address: str, tls: Tls | None) -> pb.ServiceSt
     if state.info is not None:
         status.boot_id, status.version = state.info.boot_id, state.info.version
         status.degraded = state.info.board == "degraded"
+        status.trouble, status.board_lag_ms = state.info.trouble, state.info.board_lag_ms
     return status

@@ -65,14 +65,15 @@ def print_status(found: dict[str, Any], console: Console | None = None) -> None:
 
 def _services(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None)
-    for heading in ("service", "pid", "health", "redis", "PSS", "answer", "boot id", "address"):
+    for heading in ("service", "version", "pid", "health", "redis", "PSS", "answer", "boot id", "address"):
         table.add_column(heading, overflow="fold", no_wrap=heading != "address")
     for row in rows:
         table.add_row(
             row["name"],
+            row["version"],
             str(row["pid"]),
-            row["health"],
-            "degraded" if row["degraded"] else "ok",
+            row["health"] + (f": {row['trouble']}" if row["trouble"] else ""),
+            f"{row['board_lag_ms'] / 1000:.1f} s behind" if row["degraded"] else "ok",
             f"{row['pss_bytes'] / 2**20:.1f} MiB",
             duration(row["latency_us"]),
             f"{row['boot_id']:x}",

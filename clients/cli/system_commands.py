@@ -56,9 +56,6 @@ def up(
         str,
         typer.Option(metavar="PATH", envvar="VMGLUE_HEALTH_SOCKET", help="Unix socket for a cheap health probe."),
     ] = "",
-    insecure_bind: Annotated[
-        bool, typer.Option("--insecure-bind", help="Listen beyond loopback, unencrypted.")
-    ] = False,
     *,
     tls: Tls | None,
 ) -> int:
@@ -74,7 +71,7 @@ def up(
 
     if detach:
         return _detach()
-    address = listen_address(listen, insecure_bind, tls)
+    address = listen_address(listen, tls)
     with Interrupts() as interrupts:
         with (
             _system(
@@ -243,7 +240,7 @@ def _detach() -> int:
     from clients.keep import listen_address
     from clients.statefile import read_state
 
-    listen_address("", insecure_bind=False)  # refuses if a system is up
+    listen_address("")  # refuses if a system is up
     log = _log()
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "-d")]
     with log.open("wb") as output:

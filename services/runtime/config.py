@@ -47,12 +47,12 @@ class ServiceConfig:
     """pager: path of the swap file; empty: an unnamed temporary file."""
     allow_inject: bool
     """A boot may allow scripted answers."""
-    insecure_bind: bool
-    """Other addresses than loopback are allowed, without encryption: for a private network of containers."""
     tls: Tls | None
     """Who this service is, and whom it believes; None: its addresses but Unix sockets are not encrypted."""
     parent: int
     """Process id of the parent with which to end; 0: none."""
+    metrics: str
+    """Where Prometheus metrics are served, `HOST:PORT`; empty: nowhere."""
     log_level: str
     """debug, info, warning or error."""
     log_format: str
@@ -94,10 +94,10 @@ def read_config(service: str, upstreams: Sequence[str], argv: Sequence[str]) -> 
     listen = tuple(options.listen or _env("listen").split())
     if not listen:
         parser.error("--listen: missing; expected unix:PATH or HOST:PORT")
-    for address in listen:
-        if not (options.insecure_bind or is_private(address) or is_encrypted(address, tls)):
+    for option, address in [("--listen", text) for text in listen] + [("--metrics", options.metrics)]:
+        if address and not (is_private(address) or is_encrypted(address, tls)):
             parser.error(
-                f"--listen {address}: anybody could call; expected unix:PATH, a loopback address, or "
+                f"{option} {address}: anybody could call; expected unix:PATH, a loopback address, or "
                 "--tls-cert, --tls-key and --tls-ca"
             )
     try:
@@ -112,9 +112,9 @@ def read_config(service: str, upstreams: Sequence[str], argv: Sequence[str]) -> 
         redis=options.redis,
         swap_file=options.swap_file,
         allow_inject=options.allow_inject,
-        insecure_bind=options.insecure_bind,
         tls=tls,
         parent=os.getppid() if options.die_with_parent == 0 else options.die_with_parent or 0,
+        metrics=options.metrics,
         log_level=options.log_level,
         log_format=options.log_format,
         health_socket=options.health_socket,
@@ -157,7 +157,6 @@ def _parser(service: str) -> argparse.ArgumentParser:
     add("--redis", default=_env("redis"), metavar="URL", help="Redis for counters and events")
     add("--swap-file", default=_env("swap_file"), metavar="PATH", help="pager: where swapped pages go")
     add("--allow-inject", action="store_true", default=_flag("allow_inject"), help="scripted answers may be allowed")
-    add("--insecure-bind", action="store_true", default=_flag("insecure_bind"), help="listen beyond loopback")
     for name, what in (
         ("cert", "certificate of this service"),
         ("key", "its private key"),
@@ -172,6 +171,7 @@ def _parser(service: str) -> argparse.ArgumentParser:
         metavar="PID",
         help="end when the parent process (PID, if it may already be gone) ends",
     )
+    add("--metrics", default=_env("metrics"), metavar="HOST:PORT", help="serve Prometheus metrics there")
     add("--log-level", choices=("debug", "info", "warning", "error"), default=_env("log_level", "info"))
     add("--log-format", choices=("console", "json"), default=_env("log_format", "console"))
     add("--health-socket", default=_env("health_socket"), metavar="PATH", help="Unix socket for a cheap health probe")

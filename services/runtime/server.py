@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import structlog
@@ -35,6 +35,9 @@ from services.runtime.rpc import grpc_of, messages_of, service_of
 from services.runtime.service_health import SERVING, ServiceHealth, UpstreamWatch, port_service, trouble_of
 from services.runtime.servicer import Node, PortServicer
 from services.runtime.tls import add_port
+
+if TYPE_CHECKING:
+    from services.runtime.metrics import Metrics
 
 Port = TypeVar("Port")
 UPSTREAM_READY_S = 300.0
@@ -109,6 +112,7 @@ class _Server:
         self._port, self._config, self._log = port, config, log
         self._boot_id = time.time_ns()
         self._health = ServiceHealth(config.service, _full_name(port))
+        self._metrics = _metrics(config)
         self._server = grpc.server(
             ThreadPoolExecutor(WORKERS, thread_name_prefix="rpc"),
             options=[
@@ -117,9 +121,18 @@ class _Server:
                 ("grpc.enable_channelz", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
             ],
-            interceptors=[role_guard(self._boot_id)] if config.tls is not None else [],
+            interceptors=self._interceptors(),
             maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,
         )
+
+    def _interceptors(self) -> list[grpc.ServerInterceptor]:
+        """What stands in front of every call, the outermost first."""
+        found: list[grpc.ServerInterceptor] = []
+        if self._metrics is not None:
+            found.append(self._metrics.interceptor())
+        if self._config.tls is not None:
+            found.append(role_guard(self._boot_id))
+        return found
 
     def run(self, build: Build, stopping: threading.Event) -> None:
         """Serve until told to stop.
@@ -141,6 +154,7 @@ class _Server:
             stack.callback(getattr(core, "close", lambda: None))
             board.attach(ctx)
             node = Node(config.service, config.machine, boot_id, ctx, board, health=self._health)
+            self._serve_metrics(node)
             self._register(core, node)
             watch = UpstreamWatch(process.channels)
             stack.callback(watch.close)
@@ -178,6 +192,19 @@ class _Server:
             stack.enter_context(health_socket(path, self._health.servicer))
         except OSError as error:
             raise StartFailed(Exit.CANNOT_LISTEN, f"--health-socket {path}: {error}") from None
+
+    def _serve_metrics(self, node: Node) -> None:
+        """Let metrics be read, where an address is given.
+
+        Raises:
+            StartFailed: It is taken or not ours.
+        """
+        if self._metrics is not None:
+            address = self._config.metrics
+            try:
+                self._metrics.serve(address, node, self._config.tls)
+            except (OSError, ValueError) as error:
+                raise StartFailed(Exit.CANNOT_LISTEN, f"--metrics {address}: {error}") from None
 
     def _build(self, build: Build, process: Process) -> Any:
         """Build the core.
@@ -253,6 +280,15 @@ class _Server:
         self._health.end()
         self._server.stop(self._config.drain_s).wait()
         self._log.info("stopped")
+
+
+def _metrics(config: ServiceConfig) -> Metrics | None:
+    """Metrics, if they are wanted: only then their library is imported."""
+    if not config.metrics:
+        return None
+    from services.runtime.metrics import Metrics
+
+    return Metrics(config.service)
 
 
 def _full_name(port: Callable[..., Any]) -> str:

@@ -86,7 +86,7 @@ class PortServicer:
 
     def __init__(self, port: Callable[..., Any], core: Any, node: Node) -> None:
         self._node = node
-        self._log = structlog.get_logger(service=service_of(port))
+        self._log = structlog.get_logger(service=service_of(port), machine=node.machine)
         for rpc in rpcs_of(port):
             setattr(self, rpc.name, self._handler(rpc, getattr(core, rpc.method)))
 
@@ -112,7 +112,7 @@ class PortServicer:
             except ServiceLost as lost:
                 _abort(context, loss(lost))
             except Exception as error:
-                self._fail(rpc, error, context)
+                self._fail(rpc, request.header.request_id, error, context)
 
         return handle
 
@@ -140,7 +140,7 @@ class PortServicer:
         try:
             response = self._called(rpc, method, arguments)
         except KernelPanic as panic:
-            response = self._panicked(rpc, panic)
+            response = self._panicked(rpc, panic, header.request_id)
         except Refused:
             raise
         except Exception as error:
@@ -159,12 +159,14 @@ class PortServicer:
         self._node.board.publish(ctx)
         return self._response(rpc, answer, ctx.take_upcalls() if ctx.upcalls else None)
 
-    def _panicked(self, rpc: Rpc, panic: KernelPanic) -> Message:
+    def _panicked(self, rpc: Rpc, panic: KernelPanic, request_id: str = "") -> Message:
         """A panic is an answer, and the end of the machine."""
         ctx = self._node.ctx
         stop(ctx, panic)
         self._node.board.publish(ctx)
-        self._log.warning("panic", text=panic.text, function=panic.function, line=panic.line)
+        self._log.warning(
+            "panic", text=panic.text, function=panic.function, line=panic.line, rpc=rpc.name, request_id=request_id
+        )
         header = self._header(None)
         header["panic"] = {"text": panic.text, "function": panic.function, "line": panic.line}
         response: Message = rpc.response(header=header)
@@ -189,10 +191,10 @@ class PortServicer:
             header["upcalls"] = _UPCALLS.encode(upcalls)
         return header
 
-    def _fail(self, rpc: Rpc, error: Exception, context: grpc.ServicerContext) -> NoReturn:
+    def _fail(self, rpc: Rpc, request_id: str, error: Exception, context: grpc.ServicerContext) -> NoReturn:
         """Log an unexpected error under an id and tell the caller the id alone."""
         error_id = uuid.uuid4().hex[:12]
-        self._log.error("internal error", error_id=error_id, rpc=rpc.name, exc_info=error)
+        self._log.error("internal error", error_id=error_id, rpc=rpc.name, request_id=request_id, exc_info=error)
         _abort(context, internal(error_id))
 
 

@@ -32,7 +32,7 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.delenv("VMGLUE_TARGET", raising=False)
     with (
         System.local() as system,
-        served(system, listen_address("", insecure_bind=False)),
+        served(system, listen_address("")),
         MachineClient("default") as client,
     ):
         client.system = system

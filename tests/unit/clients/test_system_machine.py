@@ -6,6 +6,7 @@ import time
 
 import grpc
 import pytest
+from certificates import tls
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from made_trace import make_workload
@@ -33,7 +34,7 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with (
         System.local(allow_inject=True) as system,
-        served(system, listen_address("", insecure_bind=False)),
+        served(system, listen_address("")),
         MachineClient("default") as client,
     ):
         client.system = system
@@ -303,15 +304,15 @@ def test_foreign_clients_find_the_service_by_reflection(kept):
 @pytest.mark.usefixtures("kept")
 def test_one_default_system_a_user():
     with pytest.raises(BadInput, match="up already"):
-        listen_address("", insecure_bind=False)
+        listen_address("")
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:7100", "[::]:7100", "example.org:80"])
 def test_other_addresses_than_loopback_need_a_word(tmp_path, monkeypatch, listen):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with pytest.raises(BadInput, match="anybody could call"):
-        listen_address(listen, insecure_bind=False)
-    assert listen_address(listen, insecure_bind=True) == listen
+        listen_address(listen)
+    assert listen_address(listen, tls("orchestrator")) == listen
 
 
 @pytest.mark.usefixtures("kept")

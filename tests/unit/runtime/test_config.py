@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from certificates import files
 
 from services.runtime.config import Exit, is_private, read_config
 
@@ -28,7 +29,8 @@ def test_private_addresses(address):
 def test_other_addresses_need_a_word(address, capsys):
     assert not is_private(address)
     assert "--tls-cert" in refused(capsys, "pager", (), ["--listen", address])
-    assert read_config("pager", (), ["--listen", address, "--insecure-bind"]).insecure_bind
+    assert "--metrics" in refused(capsys, "pager", (), [*UNIX, "--metrics", address])
+    assert read_config("pager", (), ["--listen", address, *files("pager")]).listen == (address,)
 
 
 def test_upstreams_are_named_exactly(capsys):
