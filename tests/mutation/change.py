@@ -27,6 +27,12 @@ SWAP_PAGER = "services/pager/swap_pager.py"
 SWAP_SPACE = "services/pager/swap_space.py"
 SWAP_META = "services/pager/swap_meta.py"
 
+SCHEDULER = tuple(
+    f"unit/scheduler/test_{name}.py"
+    for name in ("swap_life", "swapout_calls", "life", "queues", "situation", "scheduler_options", "candidates")
+)
+"""Tests of the scheduler, the quick ones first; those with the cases of conformance families are left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

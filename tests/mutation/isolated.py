@@ -70,7 +70,7 @@ def run_tests(folder: Path, tests: Sequence[str], stop: Interrupts, cpu_seconds:
         end = time.monotonic() + WALL_SECONDS_MAX
         while process.is_alive() and not stop and time.monotonic() < end:
             process.join(_POLL_SECONDS)
-        if process.is_alive():
+        if stop or process.is_alive():
             _kill_group(process)
             stop.check()
             return Ran(None, output.read())
@@ -79,6 +79,7 @@ def run_tests(folder: Path, tests: Sequence[str], stop: Interrupts, cpu_seconds:
 
 
 def _kill_group(process: ForkServerProcess) -> None:
+    """End a test process and what it started, also if the server that forked it was ended by the same signal."""
     assert process.pid is not None, "it was started"
     with suppress(ProcessLookupError):  # it has no group of its own yet
         os.killpg(process.pid, signal.SIGKILL)
@@ -102,6 +103,17 @@ def _pytest(folder: str, tests: list[str], output: str, cpu_seconds: int) -> Non
     os.dup2(file, 2)
     import pytest
 
-    code = pytest.main(["-x", "-v", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests])
+    arguments = ["-x", "-v", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
+    code = pytest.main(arguments, plugins=[_FirstFailure()])
     sys.stdout.flush()
     os._exit(int(code))
+
+
+class _FirstFailure:
+    """A failure of a property is enough: the smallest example of it would take minutes to find."""
+
+    def pytest_configure(self) -> None:
+        from hypothesis import Phase, settings
+
+        settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate], database=None)
+        settings.load_profile("mutation")

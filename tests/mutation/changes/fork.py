@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutation.change import GLUE_FORK, Change
+from tests.mutation.change import GLUE_FORK, SCHEDULER, Change
 
 _G = ("G", "unit/scheduler/test_life.py")
 
@@ -41,7 +41,7 @@ CHANGES = (
         "if args.flags & RFMEM:",
         "vm_forkproc 645-648",
         "one reference, however often it sleeps",
-        ("G", "unit/scheduler"),
+        ("G", *SCHEDULER),
     ),
     Change(
         "rfmem-reference-after-wait",
@@ -63,7 +63,7 @@ CHANGES = (
         "        vmspace_ref(k, p1.p_vmspace)\n",
         "vm_forkproc 645-652",
         "the reference is taken before the wait for memory",
-        ("G", "unit/scheduler"),
+        ("G", *SCHEDULER),
     ),
     Change(
         "fork-waits-below-min",
@@ -100,5 +100,50 @@ CHANGES = (
         "vm_waitproc 678",
         "reaping gives the address space back",
         _G,
+    ),
+    Change(
+        "fork-child-on-parents-space",
+        GLUE_FORK,
+        "        p2.p_vmspace = args.vm2\n",
+        "        p2.p_vmspace = p1.p_vmspace\n",
+        "vm_forkproc 655",
+        "a child without RFMEM has the copy",
+        ("G", *SCHEDULER),
+    ),
+    Change(
+        "fork-rfmem-replaced",
+        GLUE_FORK,
+        "    if args.flags & RFMEM == 0:\n        p2.p_vmspace",
+        "    if args.vm2:\n        p2.p_vmspace",
+        "vm_forkproc 654",
+        "RFMEM keeps the parent's address space",
+        ("G", *SCHEDULER),
+    ),
+    Change(
+        "unshare-without-cpu-fork",
+        GLUE_FORK,
+        "        cpu_fork(k, p1, args)\n        return 0\n    p2",
+        "        return 0\n    p2",
+        "vm_forkproc 641",
+        "without a child cpu_fork is called too",
+        _G,
+    ),
+    Change(
+        "unshare-keeps-reference",
+        GLUE_FORK,
+        "    shared, p.p_vmspace = p.p_vmspace, copy.vmspace\n    vmspace_free(k, shared)\n",
+        "    p.p_vmspace = copy.vmspace\n",
+        "vmspace_unshare, vm_map.c",
+        "who got a copy gives its share back",
+        _G,
+    ),
+    Change(
+        "vmspace-gone-early",
+        GLUE_FORK,
+        "    if vm.vm_refcnt == 0:\n",
+        "    if vm.vm_refcnt <= 1:\n",
+        "vmspace_free, vm_map.c",
+        "the last reference ends an address space",
+        ("G", *SCHEDULER),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutation.change import GLUE_SWAP, KTHREADS, SLEEPQ, Change
+from tests.mutation.change import GLUE_SWAP, KTHREADS, SCHEDULER, SLEEPQ, Change
 
 CHANGES = (
     Change(
@@ -12,7 +12,7 @@ CHANGES = (
         "",
         "setrunnable, kern_synch.c",
         "the swapper is asked for a thread once",
-        ("A", "B", "unit/scheduler"),
+        ("A", "B", *SCHEDULER),
     ),
     Change(
         "canswap-above-psock",
@@ -21,7 +21,7 @@ CHANGES = (
         "prio > PSOCK:",
         "sched_sleep, sched_4bsd.c",
         "a sleep at PSOCK lets the thread be swapped out",
-        ("unit/scheduler",),
+        SCHEDULER,
     ),
     Change(
         "slptick-kept",
@@ -30,7 +30,7 @@ CHANGES = (
         "",
         "sched_wakeup, sched_4bsd.c",
         "a thread that runs has slept for no time",
-        ("A", "B", "unit/scheduler"),
+        ("A", "B", *SCHEDULER),
     ),
     Change(
         "kick-dropped",
@@ -39,7 +39,7 @@ CHANGES = (
         '"wakeup")\n',
         "kick_proc0 823-828",
         "a wakeup of a thread that is out wakes the swapper",
-        ("A", "B", "unit/scheduler"),
+        ("A", "B", *SCHEDULER),
     ),
     Change(
         "prele-no-wakeup",
@@ -48,7 +48,7 @@ CHANGES = (
         "if p.p_flag & P_WEXIT and p.p_lock == 1:",
         "_PRELE, sys/proc.h",
         "the last release wakes an ending process",
-        ("unit/scheduler",),
+        SCHEDULER,
     ),
     Change(
         "lowmem-not-delivered",
@@ -57,7 +57,7 @@ CHANGES = (
         "            k.kstack.digest()\n",
         "kstack_cache_init 482-490",
         "vm_lowmem drains the stack cache",
-        ("unit/scheduler",),
+        SCHEDULER,
     ),
     Change(
         "action-kept",
@@ -66,6 +66,87 @@ CHANGES = (
         "action = k.s.vm_pageout_req_swapout",
         "vm_daemon, vm_pageout.c",
         "a request to swap out is served once",
-        ("unit/scheduler",),
+        SCHEDULER,
+    ),
+    Change(
+        "canswap-kept",
+        SLEEPQ,
+        "    td.td_flags &= ~TDF_CANSWAP\n",
+        "",
+        "sched_wakeup, sched_4bsd.c",
+        "a thread that runs may not be swapped out",
+        ("A", "B", *SCHEDULER),
+    ),
+    Change(
+        "setrunnable-while-asleep",
+        SLEEPQ,
+        "        if td.td_inhibitors != TDI_SWAPPED:\n",
+        "        if not td.td_inhibitors & TDI_SWAPPED:\n",
+        "setrunnable, kern_synch.c",
+        "whom something else keeps is not asked for",
+        ("B", "A", *SCHEDULER),
+    ),
+    Change(
+        "request-not-noted",
+        SLEEPQ,
+        "    td.td_flags |= TDF_SWAPINREQ\n",
+        "",
+        "setrunnable, kern_synch.c",
+        "a thread that is wanted says so",
+        ("B", "A", *SCHEDULER),
+    ),
+    Change(
+        "wakeup-one",
+        SLEEPQ,
+        "    for tid in tids:\n        swapper_wanted",
+        "    for tid in tids[:1]:\n        swapper_wanted",
+        "wakeup, kern_synch.c",
+        "all sleepers are woken",
+        ("B", "A", *SCHEDULER),
+    ),
+    Change(
+        "wakeup-backwards",
+        SLEEPQ,
+        "    for tid in tids:\n        swapper_wanted",
+        "    for tid in reversed(tids):\n        swapper_wanted",
+        "wakeup, kern_synch.c",
+        "who slept first is woken first",
+        ("B", "A", *SCHEDULER),
+    ),
+    Change(
+        "timeout-early",
+        SLEEPQ,
+        "return -(-(begun + ticks) * US_PER_SECOND // k.hz) - k.s.now_us",
+        "return (begun + ticks) * US_PER_SECOND // k.hz - k.s.now_us - 1",
+        "callout_reset, kern_timeout.c",
+        "a timeout ends at its tick, not before",
+        ("B", *SCHEDULER),
+    ),
+    Change(
+        "exit-despite-hold",
+        "services/scheduler/kern_exit.py",
+        "    if p.p_lock > 0:\n",
+        "    if p.p_lock > 1:\n",
+        "exit1, kern_exit.c",
+        "who is held does not end",
+        SCHEDULER,
+    ),
+    Change(
+        "rss-pass-takes-resident",
+        KTHREADS,
+        " or p.p_flag & P_INMEM:\n        return False\n    return p.p_vmspace != 0 and all(_settled",
+        ":\n        return False\n    return p.p_vmspace != 0 and all(_settled",
+        "vm_daemon, vm_pageout.c",
+        "pages of a process in memory stay",
+        SCHEDULER,
+    ),
+    Change(
+        "oom-smallest",
+        KTHREADS,
+        "size = max(sizes)",
+        "size = min(sizes)",
+        "vm_pageout_oom, vm_pageout.c",
+        "the largest process is killed",
+        SCHEDULER,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutation.change import GLUE_SWAP, PROC_FLAGS, Change
+from tests.mutation.change import GLUE_SWAP, PROC_FLAGS, SCHEDULER, Change
 
 _A = ("A", "unit/scheduler/test_glue_cases.py")
 
@@ -122,7 +122,7 @@ CHANGES = (
         "if action & VM_SWAP_NORMAL or (minslptime",
         "swapout_procs 980-982",
         "nothing goes without an action",
-        ("A", "unit/scheduler"),
+        ("A", *SCHEDULER),
     ),
     Change(
         "unsafe-thread-ignored",
@@ -212,7 +212,7 @@ CHANGES = (
         ">= _LIVELOCK_RETRIES:",
         "swapout_procs 983-989",
         "a scan without end is one with more than 100 vain retries",
-        ("A", "unit/scheduler"),
+        ("A", *SCHEDULER),
     ),
     Change(
         "swrss-forgotten",
@@ -230,7 +230,7 @@ CHANGES = (
         "",
         "swapout 1065",
         "P_SWAPPINGOUT stands while the stacks go",
-        ("A", "B", "unit/scheduler"),
+        ("A", "B", *SCHEDULER),
     ),
     Change(
         "swappingout-kept",
@@ -276,5 +276,104 @@ CHANGES = (
         "swapout 1092",
         "p_swtick tells when it went out",
         _A,
+    ),
+    Change(
+        "swapout-system-looked-at",
+        GLUE_SWAP,
+        "    if p.p_flag & P_SYSTEM:\n        return Skip.SYSTEM, 0, 0\n",
+        "",
+        "swapout_procs 883",
+        "a system process is left alone before its address space is looked at",
+        ("A", *SCHEDULER),
+    ),
+    Change(
+        "swapout-last-thread-decides",
+        GLUE_SWAP,
+        "minslptime = min(minslptime, slptime)",
+        "minslptime = slptime",
+        "swapout_procs 967-969",
+        "the shortest sleep of the threads decides",
+        _A,
+    ),
+    Change(
+        "normal-needs-idle",
+        GLUE_SWAP,
+        "if action & VM_SWAP_NORMAL == 0 and (action & VM_SWAP_IDLE == 0 or slptime < threshold2):",
+        "if action & VM_SWAP_IDLE == 0 or slptime < threshold2:",
+        "swapout_procs 963",
+        "a normal request does not ask for swap_idle_threshold2",
+        _A,
+    ),
+    Change(
+        "swapout-inmem-kept",
+        GLUE_SWAP,
+        "    p.p_flag &= ~P_INMEM\n",
+        "",
+        "swapout 1064",
+        "P_INMEM falls",
+        _A,
+    ),
+    Change(
+        "swapout-not-inhibited",
+        GLUE_SWAP,
+        "        td_set_inhib(k, td, TDI_SWAPPED)\n",
+        "",
+        "swapout 1074",
+        "a thread that goes out is inhibited",
+        _A,
+    ),
+    Change(
+        "swapout-locked-map",
+        GLUE_SWAP,
+        " and self._locked[vmspace]\n",
+        "\n",
+        "swapout_procs 900",
+        "a process whose map somebody holds stays",
+        ("A", *SCHEDULER),
+    ),
+    Change(
+        "swapout-maps-stay-locked",
+        GLUE_SWAP,
+        "    scan.flush(k)\n    scan.unlock_maps(k)\n",
+        "    scan.flush(k)\n",
+        "swapout_procs 985",
+        "maps are unlocked when the scan ends",
+        ("A", *SCHEDULER),
+    ),
+    Change(
+        "swapout-stacks-stay",
+        GLUE_SWAP,
+        "    scan.flush(k)\n    scan.unlock_maps(k)\n",
+        "    scan.unlock_maps(k)\n",
+        "swapout 1084-1085",
+        "the stacks of all threads go",
+        ("A", *SCHEDULER),
+    ),
+    Change(
+        "livelock-despite-success",
+        GLUE_SWAP,
+        "            scan.swapped_out.append(p.p_pid)\n            scan.progressed()\n",
+        "            scan.swapped_out.append(p.p_pid)\n",
+        "swapout_procs 983-989",
+        "a scan in which a process went out got on",
+        ("A", *SCHEDULER),
+    ),
+    Change(
+        "livelock-despite-clock",
+        GLUE_SWAP,
+        "        if before[1] != k.ticks:\n            scan.progressed()\n",
+        "",
+        "swapout_procs 983-989",
+        "a scan during which the clock moved got on",
+        ("A", *SCHEDULER),
+    ),
+    Change(
+        "lost-race-accepted",
+        GLUE_SWAP,
+        "k.ctx.kassert(p.p_flag & SWAP_STATE == P_INMEM,",
+        "k.ctx.kassert(p.p_flag & P_INMEM,",
+        "swapout 1051-1054",
+        "swapout asserts that P_INMEM alone is set among the three flags",
+        ("A", *SCHEDULER),
     ),
 )

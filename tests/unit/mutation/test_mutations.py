@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -93,17 +94,24 @@ def test_a_row_is_made_anew_and_the_others_stay(tmp_path, monkeypatch):
     assert outcomes.summary([KILLED, SURVIVED, UNFIT]) == "1 killed, 1 survived, 1 did not apply"
 
 
+def interrupt(when):
+    """Send Ctrl-C to this process once a file is there."""
+    while not when.exists():
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="mutations are run on Linux")
 def test_tests_that_do_not_end_are_stopped_and_a_signal_ends_them_at_once(tmp_path):
     (tmp_path / "test_hang.py").write_text("def test_hang():\n    while True:\n        pass\n")
     (tmp_path / "test_sleep.py").write_text(
-        "import os, time\n\ndef test_sleep():\n    open('pid', 'w').write(str(os.getpid()))\n    time.sleep(600)\n"
+        "import os, pathlib, time\n\ndef test_sleep():\n    pathlib.Path('pid.new').write_text(str(os.getpid()))\n"
+        "    os.replace('pid.new', 'pid')\n    time.sleep(600)\n"
     )
     with Interrupts() as stop:
         ran = run_tests(tmp_path, ["test_hang.py"], stop, cpu_seconds=2)
         assert judge(ran) == (KILLED, "no end of test_hang.py::test_hang")
-        timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
+        threading.Thread(target=interrupt, args=(tmp_path / "pid",), daemon=True).start()
         with pytest.raises(Interrupted) as interrupted:
             run_tests(tmp_path, ["test_sleep.py"], stop)
     assert interrupted.value.exit == Exit.INTERRUPTED

@@ -12,7 +12,7 @@ from services.runtime.errors import KernelPanic, Refused
 from services.runtime.events import Kind, unpack
 from services.scheduler import glue_swap
 from services.scheduler.inspect import check_state
-from services.scheduler.proc_flags import P_INMEM, P_SWAPPINGOUT, TDF_SWAPINREQ, TDI_SLEEPING, TDI_SWAPPED
+from services.scheduler.proc_flags import P_INMEM, P_SWAPPINGIN, P_SWAPPINGOUT, TDF_SWAPINREQ, TDI_SLEEPING, TDI_SWAPPED
 from services.scheduler.sleepq import sleepq_remove
 
 NORMAL, IDLE = 1, 2
@@ -214,7 +214,7 @@ def test_faultin_from_outside_brings_a_sleeping_process_in_and_lets_it_go():
     call = driver.m.core.faultin([100], [], 0)
     assert (call.left, call.swapped_in, len(call.sleeps)) == (Left.SLEEP, [], 1)
     driver.report(elapsed_us=10)
-    assert driver.proc().p_lock == 1
+    assert (driver.proc().p_lock, driver.proc().p_flag & (P_INMEM | P_SWAPPINGIN)) == (1, P_SWAPPINGIN)
     driver.report(elapsed_us=5000)
     assert driver.proc().p_lock == 0
     assert driver.proc().p_flag & P_INMEM
@@ -256,6 +256,42 @@ def test_a_scan_that_would_not_end_is_noticed():
     driver.m.core.swapout_procs(NORMAL)
     assert events(driver, Kind.SWAPOUT_DONE)[0].outcome == 1
     assert len(events(driver, Kind.SWAPOUT_BUSY)) == 101
+
+
+def test_a_scan_gets_on_when_a_process_goes_out_between_vain_retries():
+    driver = booted((1, 0), (2, 0), (3, 0))
+    for _ in range(2):
+        driver.report(sleep(100 * SECOND))
+    pass_time(driver, 3)
+    unsafe_when_marked = [1, 0] * 60
+    driver.m.core.inject(
+        [
+            Answers(f"thread_safetoswapout:{driver.thread(100).td_tid}", unsafe_when_marked * 2),
+            Answers(f"vm_map_trylock:{driver.proc(101).p_vmspace}", [0] * 60),
+        ]
+    )
+    driver.m.core.swapout_procs(NORMAL)
+    assert events(driver, Kind.SWAPOUT_DONE)[0].outcome == 0
+    assert len(events(driver, Kind.SWAPOUT_BUSY)) == 120
+    assert [event.subject for event in events(driver, Kind.SWAPOUT)] == [101, 100]
+
+
+def test_a_scan_gets_on_when_the_clock_moves_between_vain_retries():
+    driver = asleep()
+    pass_time(driver, 3)
+    k = driver.m.core.k
+    k.s.scripted = True
+    driver.m.core.inject([Answers(f"thread_safetoswapout:{driver.thread().td_tid}", [1, 0] * 120)])
+
+    def preempt(point):
+        if point == "swapout_procs:988" and len(events(driver, Kind.SWAPOUT_BUSY)) == 60:
+            k.set_time(k.s.now_us + 1000)
+
+    driver.m.ctx.env.preempt = preempt
+    driver.m.core.swapout_procs(NORMAL)
+    assert events(driver, Kind.SWAPOUT_DONE)[0].outcome == 0
+    assert len(events(driver, Kind.SWAPOUT_BUSY)) == 120
+    assert driver.proc().p_flag & P_INMEM == 0
 
 
 def test_out_of_memory_kills_the_largest_and_wakes_it():

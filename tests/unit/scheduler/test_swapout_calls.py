@@ -79,6 +79,14 @@ def test_swapout_of_what_is_not_in_memory_panics_and_those_before_it_are_out():
     assert flags(m) == [0, P_INMEM, 0]
 
 
+@pytest.mark.parametrize("other", [P_SWAPPINGIN, P_SWAPPINGOUT])
+def test_swapout_of_what_is_in_memory_and_on_its_way_panics_too(other):
+    m = three()
+    m.core.k.proc(101).p_flag |= other
+    with pytest.raises(KernelPanic, match="lost a swapout race"):
+        m.core.swapout([101])
+
+
 def test_swapclear_brings_back_by_the_flags_and_lets_run_who_waits_for_nothing_else():
     asleep = stacked(T1, flags=OUT | TDF_SWAPINREQ, inhibitors=TDI_SLEEPING | TDI_SWAPPED)
     awake = stacked(T2, flags=OUT, inhibitors=TDI_SWAPPED)
