@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clients.charts import duration, short
-from clients.report import P_SYSTEM
+from clients.identities import P_SYSTEM
 from clients.report_html import how_ended
 from clients.run import Progress
 
@@ -146,6 +146,7 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         *((label, _latency(report["latency_us"][name])) for name, label in _LATENCIES.items()),
         ("integrity", f"{integrity['pages_checked']:,} pages checked, {integrity['mismatches']:,} mismatches"),
         ("counters", "agree with every service" if report["counters_agree"] else _differ(report)),
+        ("identities", "hold" if not report["identities"] else "VIOLATED: " + "; ".join(report["identities"])),
         ("memory", f"{memory / 2**20:,.0f} MiB (PSS of the services)"),
         ("event hash", report["event_hash"]),
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.arrivals import starts
+from clients.identities import violated_by
 from clients.integrity import Shadow
 from clients.kernel import Kernel
 from clients.made import made_trace
@@ -37,6 +38,10 @@ from services.runtime.errors import Reason, Refused
 
 _IDLE_LIMIT_US = 10_000_000
 """Virtual time that one call of the scheduler may pass before it answers, so that a long sleep shows progress."""
+
+
+_IDENTITIES_EVERY = 32
+"""Checks between two comparisons of the counters with one another, which cost more than all else in a check."""
 
 
 class InvariantViolated(Exception):
@@ -324,6 +329,9 @@ class Orchestrator:
                     f"{name}, after dispatch {self.tally.dispatches} at {self.dispatch.now_us} us: {violations[0]}"
                     + (f" (and {len(violations) - 1} more)" if len(violations) > 1 else "")
                 )
+
+        if self.tally.checks % _IDENTITIES_EVERY == 1 and (wrong := violated_by(self.kernel)):
+            raise InvariantViolated(f"counters, after dispatch {self.tally.dispatches}: {'; '.join(wrong)}")
 
     def _spawn_requests(self) -> list[SpawnRequest]:
         requests = []

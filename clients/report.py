@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from clients.identities import P_SYSTEM, violated
 from clients.kernel import Kernel
 from clients.orchestrator import Orchestrator
 from clients.recovery import recovery, swappability
@@ -24,8 +25,6 @@ _QUEUES = {
     "wired": "v_wire_count",
 }
 _SAMPLED = [_METER + name for name in (*_QUEUES.values(), "v_vm_faults", "v_io_faults")]
-P_SYSTEM = 0x200
-"""Flag of the kernel's own processes (proc.h)."""
 SERIES = ("t_us", *_QUEUES, "swap_used", "in_memory", "swapped")
 """Series that are sampled during a run."""
 
@@ -182,6 +181,7 @@ def build_report(
         "processes": [_process(row) for row in rows],
         "services": kernel.service_rows(),
         **_counters(kernel, merged),
+        "identities": violated(merged, rows, stats),
         "samples": samples.series,
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from clients.workload import TRACE_SUFFIX, Workload, WorkloadError, load_workload, override
+from clients.workload import TRACE_SUFFIX, Workload, WorkloadError, load_workload, override, workload_text
 from protos import machine_pb2 as pb
 from services.runtime.errors import Reason, Refused
 from services.runtime.limits import CHECKPOINT_BYTES_MAX, UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
@@ -34,8 +34,8 @@ def load_requests(workload: Workload, request_id: str) -> Iterator[pb.LoadReques
     source, machine = Path(workload.source), workload.machine
     head = pb.LoadHead(
         request_id=request_id,
-        name=source.name,
-        toml=source.read_text("utf-8"),
+        name=source.name.removesuffix(".toml") + ".toml",
+        toml=workload_text(workload),
         seed=machine.seed,
         preempt_seed=machine.preempt_seed,
         ram_bytes=machine.ram,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from clients.random_workload import PREFIX, random_text, random_workload
 from clients.workload_model import (
     ARCHITECTURES,
     DATA,
@@ -39,6 +40,7 @@ __all__ = [
     "load_workload",
     "override",
     "shipped_workloads",
+    "workload_text",
 ]
 
 
@@ -57,7 +59,7 @@ def find_workload(name_or_path: str) -> Path:
     if name_or_path not in shipped:
         known = ", ".join(shipped)
         raise WorkloadError(
-            f"{name_or_path}: no shipped workload has that name; expected a .toml file or one of {known}"
+            f"{name_or_path}: no shipped workload has that name; expected a .toml file, random:SEED, or one of {known}"
         )
     return WORKLOADS / f"{name_or_path}.toml"
 
@@ -68,17 +70,26 @@ def shipped_workloads() -> tuple[str, ...]:
 
 
 def load_workload(name_or_path: str) -> Workload:
-    """Read and check a workload.
+    """Read and check a workload: a file, a shipped one by its name, or `random:SEED`.
 
     Raises:
         WorkloadError: It cannot be found, or a key or value in it is wrong.
     """
+    if name_or_path.startswith(PREFIX):
+        return random_workload(checked(PREFIX.rstrip(":"), _literal(name_or_path.removeprefix(PREFIX)), SEED))
     path = find_workload(name_or_path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
         raise WorkloadError(f"{path}: cannot be read: {err}") from None
     return read_workload(path, text)
+
+
+def workload_text(workload: Workload) -> str:
+    """The TOML text that a workload was read from."""
+    if workload.source.startswith(PREFIX):
+        return random_text(int(workload.source.removeprefix(PREFIX), 0))
+    return Path(workload.source).read_text("utf-8")
 
 
 def override(

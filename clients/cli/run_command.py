@@ -61,7 +61,9 @@ class RunOptions:
 
 
 def run(
-    workload: Annotated[str, typer.Argument(help="Name of a shipped workload (`vmglue workloads`) or a .toml file.")],
+    workload: Annotated[
+        str, typer.Argument(help="Name of a shipped workload (`vmglue workloads`), a .toml file, or random:SEED.")
+    ],
     ram: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory, for example '24 MiB'.")] = None,
     swap: Annotated[str | None, typer.Option(metavar="SIZE", help="Swap space.")] = None,
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A sysctl at boot; repeat it.")] = [],  # noqa: B006 - typer copies it
@@ -88,6 +90,7 @@ def run(
     * `vmglue run tiny`
     * `vmglue run tiny --ram '12 MiB' --set vm.swap_idle_enabled=1 --html tiny.html`
     * `vmglue run my.toml --wiring local --check --json > report.json`
+    * `vmglue run random:7 --wiring local --check`
     * `vmglue run tiny --target default`
     """
     from clients.display import ProgressDisplay
@@ -212,7 +215,8 @@ def show(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
 
 def exit_code(result: Mapping[str, Any]) -> int:
     """Exit code of a run that no signal ended."""
-    wrong = result["integrity"]["mismatches"] or (result["counters"] and not result["counters_agree"])
+    differ = result["counters"] and not result["counters_agree"]
+    wrong = result["integrity"]["mismatches"] or differ or result["identities"]
     code = _EXITS[result["end"]]
     if code is Exit.PANIC:
         print(f"vmglue: {result['end_detail']}", file=sys.stderr)

@@ -22,14 +22,23 @@ if TYPE_CHECKING:  # heavy: only the command itself pays for it
 trace = typer.Typer(help="Captured programs.", no_args_is_help=True)
 
 
-def workloads(as_json: JsonOption = False) -> int:
-    """List the shipped workloads.
+def workloads(
+    name: Annotated[str, typer.Argument(help="Print the text of this one (also random:SEED); none: list all.")] = "",
+    as_json: JsonOption = False,
+) -> int:
+    """List the shipped workloads, or print one.
 
     Examples:
     * `vmglue workloads`
+    * `vmglue workloads desk > my.toml`
+    * `vmglue workloads random:7`
     """
     from clients.units import format_size
-    from clients.workload import find_workload, load_workload, shipped_workloads
+    from clients.workload import find_workload, load_workload, shipped_workloads, workload_text
+
+    if name:
+        print(workload_text(load_workload(name)), end="")
+        return Exit.OK
 
     rows: list[dict[str, Any]] = []
     for name in shipped_workloads():

@@ -41,6 +41,7 @@ def sample_report() -> dict[str, Any]:
             "wakeup_swapped": {"count": 8, "p50": 18_200, "p99": 88_000, "max": 88_000},
             "major_fault": {"count": 391, "p50": 6_100, "p99": 24_800, "max": 61_300},
         },
+        "identities": [],
         "recovery": {
             "begun_us": 400_000,
             "ended_us": 2_000_000,

@@ -196,13 +196,15 @@ def test_every_error_has_itsexit_code(capsys, monkeypatch, error, code, part):
         ({"counters": {"vm.kstacks": 3}, "counters_agree": False}, Exit.FAILED),
         ({"counters": {}, "counters_agree": False}, Exit.OK),  # Redis is away: nothing can be compared
         ({"end": "deadlock"}, Exit.FAILED),
+        ({"identities": ["v_forks is 3"]}, Exit.FAILED),
         ({"end": "invariant"}, Exit.FAILED),
         ({"end": "panic", "end_detail": "panic: oops (faultin, vm_glue.c:700)"}, Exit.PANIC),
         ({"end": "paused"}, Exit.INTERRUPTED),
     ],
 )
 def test_a_report_decides_theexit_code(capsys, change, code):
-    good = {"integrity": {"mismatches": 0}, "counters": {}, "counters_agree": True, "end": "complete", "end_detail": ""}
+    agree = {"integrity": {"mismatches": 0}, "counters": {}, "counters_agree": True, "identities": []}
+    good = {**agree, "end": "complete", "end_detail": ""}
     assert exit_code({**good, **change}) == code
     assert ("vm_glue.c:700" in capsys.readouterr().err) == (code is Exit.PANIC)
 

@@ -1,0 +1,141 @@
+"""Workloads at random: everything that a workload can say, put together from a seed.
+
+`vmglue run random:SEED` runs one, `vmglue workloads random:SEED` prints it, and `python -m clients.random_workload
+FIRST COUNT` runs many with all checks on and prints the command that repeats each failure.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from clients.workload_model import CALLS, PATTERNS, Workload
+from clients.workload_reader import read_workload
+from hardware_sim.disk import splitmix64
+
+PREFIX = "random:"
+"""What stands before the seed in a workload's name."""
+
+
+class _Draws:
+    """Explicit pseudo-random choices."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = seed
+
+    def below(self, limit: int) -> int:
+        """A number from 0 to limit - 1."""
+        self._state, draw = splitmix64(self._state)
+        return draw % limit
+
+    def between(self, low: int, high: int) -> int:
+        """A number from low to high."""
+        return low + self.below(high - low + 1)
+
+    def of(self, values: Sequence[str]) -> str:
+        """One of some values."""
+        return values[self.below(len(values))]
+
+    def chance(self, percent: int) -> bool:
+        """True so many times out of a hundred."""
+        return self.below(100) < percent
+
+
+def random_workload(seed: int) -> Workload:
+    """The workload of a seed."""
+    return read_workload(Path(f"{PREFIX}{seed}"), random_text(seed))
+
+
+def random_text(seed: int) -> str:
+    """Its TOML text, which any workload's file may hold."""
+    return "\n".join(_lines(_Draws(seed), seed)) + "\n"
+
+
+def _lines(draw: _Draws, seed: int) -> Iterator[str]:
+    yield f'name = "random-{seed}"'
+    yield "[machine]"
+    yield f'ram = "{draw.between(512, 2048) * 4} KiB"'
+    yield f'swap = "{(0, 2, 8, 64)[draw.below(4)] if draw.chance(30) else 64} MiB"'
+    yield f"seed = {draw.below(1 << 32)}"
+    yield f"hz = {(100, 1000)[draw.below(2)]}"
+    yield f"preempt_seed = {draw.between(1, 1 << 32) if draw.chance(30) else 0}"
+    yield f"kernel.stack_swap = {'false' if draw.chance(15) else 'true'}"
+    yield "[machine.sysctls]"
+    yield f"vm.swap_idle_enabled = {draw.below(2)}"
+    yield f"vm.swap_idle_threshold1 = {draw.between(0, 3)}"
+    yield f"vm.swap_idle_threshold2 = {draw.between(0, 8)}"
+    for number in range(draw.between(2, 6)):
+        yield from _program(draw, number)
+
+
+def _program(draw: _Draws, number: int) -> Iterator[str]:
+    yield "[[programs]]"
+    yield f'start = "{draw.below(4000)} ms"'
+    yield f'start_every = "{draw.between(1, 400)} ms"'
+    yield f'arrivals = "{draw.of(("regular", "poisson"))}"'
+    yield f"nice = {draw.between(-20, 20)}"
+    kind = draw.below(10)
+    if kind < 4:
+        yield f'name = "daemon{number}"'
+        yield f"count = {draw.between(1, 6)}"
+        yield (
+            f'daemon = {{ call = "{draw.of(tuple(CALLS))}", every = "{draw.between(200, 6000)} ms", '
+            f'wakeups = {draw.between(1, 5)}, memory = "{draw.between(4, 64) * 4} KiB" }}'
+        )
+    elif kind < 9:
+        yield f'name = "made{number}"'
+        yield f"count = {draw.between(1, 3)}"
+        yield f"repeat = {draw.between(1, 2)}"
+        yield f'think = "{draw.below(900)} ms"'
+        for _ in range(draw.between(1, 2)):
+            yield from _phase(draw)
+    else:
+        yield f'trace = "{draw.of(("daemon", "find"))}"'
+        yield f"memory_scale = {draw.between(1, 2)}"
+
+
+def _phase(draw: _Draws) -> Iterator[str]:
+    yield "[[programs.phases]]"
+    yield f'pattern = "{draw.of(PATTERNS)}"'
+    yield f'memory = "{draw.between(1, 900) * 4} KiB"'
+    yield f"references = {draw.between(1, 300_000)}"
+    yield f"visit = {draw.between(50, 400)}"
+    yield f"writes = 0.{draw.below(10)}"
+    yield f"burst = {draw.between(20_000, 200_000)}"
+    yield f'think = "{draw.below(3000)} ms"'
+    yield f'call = "{draw.of(tuple(CALLS))}"'
+
+
+def failure(seed: int) -> str:
+    """What is wrong with the run of a seed under all checks, in this process; empty: nothing."""
+    from clients.report import Ending
+    from clients.run import Run
+    from clients.system import System
+
+    with System.local() as system:
+        run = Run(system.kernel, random_workload(seed), check=True)
+        run.boot()
+        ending = run.execute()
+        report = run.report(ending)
+    wrong = [] if ending is Ending.COMPLETE else [f"{ending.value}: {run.detail}"]
+    wrong += report["integrity"]["first"] + report["identities"]
+    wrong += [f"{name} on the board and its owner's: {pair}" for name, pair in report["counters_differ"].items()]
+    return "; ".join(wrong)
+
+
+def main(first: int, count: int) -> int:
+    """Run `count` seeds from `first` on; the number of failures, at most 1, is the exit code."""
+    begun, failures = time.monotonic(), 0
+    for seed in range(first, first + count):
+        wrong = failure(seed)
+        if wrong:
+            failures += 1
+            print(f"seed {seed}: {wrong}\n  vmglue run {PREFIX}{seed} --wiring local --check", flush=True)
+    print(f"{count} random workloads, {failures} failures, {time.monotonic() - begun:.0f} s")
+    return min(failures, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
