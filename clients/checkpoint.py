@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from clients.trace import TraceError
 from clients.workload import Program, Workload
 from services.runtime.checkpoint import CHUNK_BYTES
 from services.runtime.errors import KernelPanic, Refused
+from services.runtime.field_types import check
 from services.runtime.process import package_version
 from services.runtime.snapshot import Registry, SnapshotError, decode, encode, seal, unseal
 
@@ -142,11 +144,10 @@ def _load(kernel: Kernel, name: str, part: bytes) -> None:
 def _decoded(part: bytes) -> RunState:
     try:
         state = decode(unseal(part), _registry())
+        check(state, RunState, _RUN)
     except SnapshotError as error:
         raise CheckpointError(f"the run: {error}") from None
-    if not isinstance(state, RunState):
-        raise CheckpointError("the run: not the state of a run")
-    return state
+    return typing.cast("RunState", state)
 
 
 def _run_of(kernel: Kernel, state: RunState) -> Run:

@@ -183,7 +183,11 @@ class Shadow:
 
     CHECKPOINTED = ("_seed", "_spaces", "_keep", "pages_checked", "mismatch_count", "mismatches")
     """What a checkpoint holds: all."""
+    _seed: np.uint64
     _spaces: dict[int, _Space]
+    _keep: int
+    pages_checked: int
+    mismatch_count: int
     mismatches: list[Mismatch]
 
     def __init__(self, seed: int, keep: int = 100) -> None:

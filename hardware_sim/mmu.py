@@ -7,7 +7,7 @@ are a list threaded through slots. Addresses are page numbers of 36 bits: the ca
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numba import njit, types
@@ -60,15 +60,15 @@ class MmuState(NamedTuple):
 
     tables: U64Array
     """Page table entries of all tables."""
-    links: I32Array
+    links: Annotated[I32Array, 2]
     """Next and previous mapping of the same frame, by slot."""
-    meta: I64Array
+    meta: Annotated[I64Array, 2]
     """One row per table: see SPACE, BASE, PARENT, LIVE."""
     pv_head: I32Array
     """First mapping of each frame, 0: none."""
-    tlb: U64Array
+    tlb: Annotated[U64Array, 2]
     """Tag and frame of each entry of the direct-mapped TLB."""
-    spaces: I64Array
+    spaces: Annotated[I64Array, 2]
     """Root table (0: none), resident pages and wired pages of each address space."""
     pool: I64Array
     """Head of the list of free tables and their number."""
@@ -343,6 +343,7 @@ class Mmu:
         state: The arrays; replaced when the pool grows, so never keep them across a call that may map a page.
     """
 
+    state: MmuState
     CHECKPOINTED = ("state",)
     """What a checkpoint holds."""
 
@@ -363,6 +364,18 @@ class Mmu:
     def bind(self) -> None:
         """Make what is not state: the compiled functions' scratch space."""
         self._scratch = np.zeros(4097, np.uint64)
+
+    def misfit(self) -> str:
+        """What cannot be: shapes that differ, or numbers of slots and tables beyond the pool; empty: nothing."""
+        s = self.state
+        slots = len(s.tables)
+        shapes = [s.links.shape, s.meta.shape, s.tlb.shape[1:], s.spaces.shape[1:], s.pool.shape]
+        if slots % 512 or shapes != [(slots, 2), (slots // 512, 4), (2,), (3,), (2,)] or len(s.tlb) != TLB_ENTRIES:
+            return "tables of 512 entries, with links and a row for each"
+        for numbers in (s.links, s.pv_head, s.meta[:, PARENT], s.spaces[:, 0] * 512):
+            if numbers.size and not 0 <= numbers.min() <= numbers.max() < slots:
+                return f"slots below {slots} and tables below {slots // 512}"
+        return ""
 
     def create(self, space: int) -> None:
         """pmap_pinit: an empty address space.

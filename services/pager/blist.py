@@ -29,6 +29,10 @@ class Blist:
         bitmap: One uint32 a leaf, a set bit is a free block.
     """
 
+    blocks: int
+    free_count: int
+    bitmap: NDArray[np.uint32]
+    _hints: list[bytearray]
     CHECKPOINTED = ("blocks", "free_count", "bitmap", "_hints")
     """What a checkpoint holds."""
 
@@ -37,7 +41,7 @@ class Blist:
         leaves = max(1, -(-blocks // _RADIX))
         self.blocks = blocks
         self.free_count = 0
-        self.bitmap: NDArray[np.uint32] = np.zeros(leaves, np.uint32)
+        self.bitmap = np.zeros(leaves, np.uint32)
         self.bind()
         self._hints = [bytearray(leaves)]
         while len(self._hints[-1]) > 1:
@@ -46,6 +50,14 @@ class Blist:
     def bind(self) -> None:
         """Make the scalar view anew, after the array was replaced."""
         self._words = self.bitmap.data  # plain ints out of the array, four times as fast as its scalars
+
+    def misfit(self) -> str:
+        """What contradicts itself; empty: nothing."""
+        wanted = Blist(self.blocks)
+        lengths = [[len(level) for level in each._hints] for each in (self, wanted)]
+        if len(self.bitmap) != len(wanted.bitmap) or lengths[0] != lengths[1]:
+            return f"a bitmap of {self.blocks} blocks"
+        return ""
 
     def alloc(self, count: int) -> int:
         """blist_alloc: the first of `count` adjacent free blocks, which never cross a leaf, or SWAPBLK_NONE.

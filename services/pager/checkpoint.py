@@ -41,6 +41,17 @@ class DeviceState:
     contents: bytes
     """Their bytes, one after the other."""
 
+    def misfit(self) -> str:
+        """What contradicts itself; empty: nothing."""
+        if len(self.checksums) != self.nblks or self.blist.blocks < self.nblks:
+            return f"books of {self.nblks} blocks"
+        end = self.first + self.nblks
+        if len(self.blocks) and not self.first <= self.blocks.min() <= self.blocks.max() < end:
+            return f"contents of blocks {self.first} to {end - 1}"
+        if len(self.contents) != len(self.blocks) * BLOCK_SIZE:
+            return f"{BLOCK_SIZE} bytes for each of {len(self.blocks)} blocks"
+        return ""
+
 
 @dataclass(slots=True)
 class PagerState:

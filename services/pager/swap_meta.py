@@ -27,21 +27,37 @@ class SwapMeta:
         objects: For every OBJT_SWAP object the slots of its metadata blocks, by pindex / 32.
     """
 
+    limit: int
+    in_use: int
+    objects: dict[int, dict[int, int]]
+    _free: list[int]
+    _entries: Blocks
+    _counts: bytearray
     CHECKPOINTED = ("limit", "in_use", "objects", "_free", "_entries", "_counts")
     """What a checkpoint holds."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_use = 0
-        self.objects: dict[int, dict[int, int]] = {}
-        self._free: list[int] = []
-        self._entries: Blocks = np.empty(0, np.int32)
+        self.objects = {}
+        self._free = []
+        self._entries = np.empty(0, np.int32)
         self._counts = bytearray()
         self.bind()
 
     def bind(self) -> None:
         """Make the scalar view anew, after the array was replaced."""
         self._cells = self._entries.data  # plain ints out of the array, faster than its scalars
+
+    def misfit(self) -> str:
+        """What contradicts itself; empty: nothing."""
+        slots = len(self._counts)
+        if len(self._entries) != slots * SWAP_META_PAGES:
+            return f"{SWAP_META_PAGES} entries for each of {slots} metadata blocks"
+        used = [slot for index in self.objects.values() for slot in index.values()]
+        if not all(0 <= slot < slots for slot in (*used, *self._free)):
+            return f"metadata blocks below {slots}"
+        return ""
 
     def convert(self, obj: int) -> bool:
         """Make an object OBJT_SWAP; True if it was OBJT_DEFAULT."""

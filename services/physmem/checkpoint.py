@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from services.physmem.page_array import PageArray, PageFields
 from services.physmem.state import ObjectTable, VmObject
 from services.ports.pager import PagerPort
 from services.runtime.context import Context
+from services.runtime.field_types import FieldsOf
 from services.runtime.snapshot import Registry
 
 _NOT_HERE = frozenset({"ctx", "pager", "arch", "ram", "mmu", "pages"})
@@ -36,8 +37,24 @@ class MachineState:
     """Frames that hold anything but zeros; a free one may, and its next owner may see it."""
     contents: bytes
     """Their bytes, one after the other."""
-    rest: dict[str, Any]
+    rest: Annotated[dict[str, Any], FieldsOf(Machine)]
     """The machine's other fields, by name."""
+
+    def misfit(self) -> str:
+        """What contradicts itself; empty: nothing."""
+        try:
+            page_size = arch(self.arch).page_size
+        except ValueError as error:
+            return str(error)
+        if list(self.rest) != _FIELDS:
+            return "all fields of a machine"
+        if len(self.mmu.state.pv_head) != self.pages.count:
+            return f"page tables for {self.pages.count} frames"
+        if len(self.frames) and not 0 <= self.frames.min() <= self.frames.max() < self.pages.count:
+            return f"contents of frames below {self.pages.count}"
+        if len(self.contents) != len(self.frames) * page_size:
+            return f"{page_size} bytes for each of {len(self.frames)} frames"
+        return ""
 
 
 def registry() -> Registry:

@@ -42,6 +42,9 @@ _EXTRA_NODES = 5
 """Queue heads (inactive, active, cached pages) and one marker for each page queue."""
 
 
+_Frames = NDArray[np.int32]
+
+
 class PageFields(NamedTuple):
     """struct vm_page, one array per field; index: frame. Behind the last frame stand queue heads and markers."""
 
@@ -84,6 +87,9 @@ class PageArray:
         free: Stack of free frames; the first v_free_count are free, the last of these is taken next.
     """
 
+    count: int
+    np: PageFields
+    free_frames: _Frames
     CHECKPOINTED = ("count", "np", "free_frames")
     """What a checkpoint holds."""
     __slots__ = (
@@ -115,6 +121,16 @@ class PageArray:
         for node in range(count, nodes):
             self.qnext[node] = self.qprev[node] = node
             self.flags[node] = PG_MARKER
+
+    def misfit(self) -> str:
+        """What cannot be: lengths that differ, links and free frames beyond the array; empty: nothing."""
+        nodes = self.count + _EXTRA_NODES
+        if len(self.free_frames) != self.count or any(len(array) != nodes for array in self.np):
+            return f"arrays of {self.count} frames, and {nodes} with the heads of queues"
+        links = (self.np.qnext, self.np.qprev)
+        if not _within(self.free_frames, self.count) or not all(_within(array, nodes) for array in links):
+            return f"frames below {self.count}, links below {nodes}"
+        return ""
 
     def bind(self) -> None:
         """Make the scalar views anew, after the arrays were replaced."""
@@ -165,3 +181,8 @@ class PageArray:
             pages.append(m)
             m = self.qnext[m]
         return pages
+
+
+def _within(numbers: _Frames, end: int) -> bool:
+    """All numbers are from 0 to `end`, exclusive."""
+    return len(numbers) == 0 or (int(numbers.min()) >= 0 and int(numbers.max()) < end)

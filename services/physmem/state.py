@@ -93,15 +93,28 @@ class ObjectTable:
         bypasses: vm.stats.object.bypasses.
     """
 
+    _by_id: dict[int, VmObject]
+    bypasses: int
+    collapses: int
+    next_id: int
+    referenced: NDArray[np.uint8]
     __slots__ = ("_by_id", "bypasses", "collapses", "next_id", "referenced")
     CHECKPOINTED = __slots__
     """What a checkpoint holds: all."""
 
     def __init__(self) -> None:
-        self._by_id: dict[int, VmObject] = {}
-        self.referenced: NDArray[np.uint8] = np.zeros(1024, np.uint8)
+        self._by_id = {}
+        self.referenced = np.zeros(1024, np.uint8)
         self.next_id = 1
         self.collapses = self.bypasses = 0
+
+    def misfit(self) -> str:
+        """What contradicts itself; empty: nothing."""
+        if any(object_.id != id_ or not 0 < id_ < self.next_id for id_, object_ in self._by_id.items()):
+            return f"objects by their ids, below {self.next_id}"
+        if self.next_id > len(self.referenced) + 1:
+            return f"a mark for each id below {self.next_id}"
+        return ""
 
     def create(self, type_: ObjectType, size: int) -> VmObject:
         """Enter a new object with one reference."""

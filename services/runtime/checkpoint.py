@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 from services.ports.common import CheckpointChunk, Empty, Upcalls
 from services.runtime.context import Context
 from services.runtime.env import Script
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import EventLog
+from services.runtime.field_types import FieldsOf, Misfit, check
 from services.runtime.snapshot import SIZE_MAX, Registry, SnapshotError, decode, encode, seal, unseal
 
 CHUNK_BYTES = 8 << 20
@@ -28,7 +29,7 @@ _HELD = [field.name for field in fields(Context) if field.name not in _OF_THE_PR
 class ContextState:
     """What of a context must be there again for a core to go on."""
 
-    held: dict[str, Any]
+    held: Annotated[dict[str, Any], FieldsOf(Context)]
     """Fields by name: clock, counters, up-calls, why it stopped."""
     allow_inject: bool
     """Scripted answers were accepted."""
@@ -161,6 +162,11 @@ class Checkpoint:
             raise _refused("data", getattr(state, "service", "something else"), f"a checkpoint of {self._ctx.service}")
         if not (isinstance(state.ctx, ContextState) and state.ctx.whole and isinstance(state.core, self._core)):
             raise _refused("data", state.service, "a checkpoint of this version of the program")
+        try:
+            check(state, ServiceState, state.service)
+            check(state.core, self._core, f"{state.service}.core")
+        except Misfit as misfit:
+            raise _refused(misfit.path, misfit.value, misfit.expected) from None
         if state.ctx.scripts and not self._ctx.inject_permitted:
             raise Refused(
                 Reason.INJECTION_REFUSED, "data", "scripted answers", "a system that was started with injection allowed"
