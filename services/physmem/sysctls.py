@@ -20,6 +20,7 @@ def sysctl_get(vm: Machine) -> Settings:
     values["vm.max_kernel_address"] = _int64(vm.kernel_map.max_offset)
     values["hw.pagesize"] = vm.arch.page_size
     values["hw.physmem"] = vm.cnt.v_page_count * vm.arch.page_size
+    values["hw.usermem"] = (vm.cnt.v_page_count - vm.cnt.v_wire_count) * vm.arch.page_size
     return Settings([Setting(name, values[name]) for name in sorted(values)])
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from services.ports.kstack import KstackPort
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import SchedulerPort
+from services.runtime.events import Kind
 from tests.fidelity.ran import missing_tests, named_tests
 from tests.fidelity.reach import lines_of
 from tests.fidelity.table import BRANCHES, all_branches
@@ -107,6 +108,13 @@ def test_every_branch_lives_on_lines_that_exist_and_is_in_the_document():
         for test in branch.tests:
             path, name = test.split("::")
             assert name in functions_of(ROOT / path), test
+
+
+def test_events_name_a_line_of_their_function_or_none():
+    ranges = {row[0]: tuple(map(int, row[1].split("-"))) for row in function_rows()}
+    for kind in Kind:
+        first, last = ranges.get(kind.function, (0, 0))
+        assert first <= kind.line <= last, f"{kind.name} is said to be of {kind.function}, line {kind.line}"
 
 
 def test_what_did_not_run_or_was_skipped_is_noticed(tmp_path):
