@@ -14,6 +14,8 @@ from services.physmem.vm_map import (
     VM_PROT_ALL,
     VmMap,
     VmMapEntry,
+    vm_map_clip_end,
+    vm_map_clip_start,
     vm_map_delete,
     vm_map_insert,
     vm_map_protect,
@@ -104,10 +106,19 @@ def _protect(vm: Machine, map_: VmMap, op: MapOp) -> KernReturn:
     end = op.start + op.size
     result = vm_map_protect(vm, map_, op.start, end, op.prot)
     if op.unfaultable and result == KernReturn.SUCCESS:
-        for entry in map_.entries:
-            if op.start <= entry.start and entry.end <= end:
-                entry.eflags |= MAP_ENTRY_UNFAULTABLE
+        _make_unfaultable(vm, map_, op.start, end)
     return result
+
+
+def _make_unfaultable(vm: Machine, map_: VmMap, start: int, end: int) -> None:
+    """The entries of a range, which vm_map_protect may have joined with their neighbours."""
+    i = map_.first_from(start)
+    if i < len(map_.entries):
+        i = vm_map_clip_start(vm, map_, i, start)
+    while i < len(map_.entries) and map_.entries[i].start < end:
+        vm_map_clip_end(vm, map_, i, end)
+        map_.entries[i].eflags |= MAP_ENTRY_UNFAULTABLE
+        i += 1
 
 
 def _wire(vm: Machine, map_: VmMap, change: MapChangeOp, start: int, end: int) -> KernReturn | Suspension:
