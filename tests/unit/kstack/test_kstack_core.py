@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kstack_driver import booted
 
+from services.kstack.core import KstackCore
 from services.ports.common import Answers, Setting, Status
 from services.ports.kstack import KstackBoot, StackSample, ThreadOnStack, ThreadPcb, ThreadStack
 from services.ports.physmem import KmemRange, KmemWrite
+from services.runtime.context import Context
 from services.runtime.errors import KernelPanic, Reason, Refused
 from services.runtime.events import Kind, unpack
 
@@ -312,3 +314,18 @@ def test_a_stack_whose_page_is_missing_panics_after_it_was_uncounted():
         core.vm_thread_stack_dispose([1])
     assert (str(panic.value), panic.value.line) == ("vm_thread_dispose: kstack already missing?", 423)
     assert core.stack_states(False).kstacks == 0
+
+
+def test_a_core_goes_on_from_its_checkpoint():
+    core, memory = booted()
+    core.vm_thread_new(threads(1, 2, 3), 0)
+    core.vm_thread_dispose([2])
+    saved = core.checkpoint_save(0)
+    other = KstackCore(Context("kstack", inject_permitted=True), memory)
+    other.boot(KstackBoot(2, 1, allow_inject=True))
+    other.checkpoint_load(0, saved.size, saved.data)
+    other.checkpoint_commit()
+    assert other.digest() == core.digest()
+    assert other.check().violations == []
+    again = other.vm_thread_new(threads(4), 0)
+    assert (again.stacks[0].stack, again.stacks[0].cached, again.kstacks) == (2, True, 3)

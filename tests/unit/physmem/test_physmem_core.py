@@ -286,6 +286,21 @@ def test_check_finds_what_is_wrong():
             "is empty",
         ),
         (lambda: map_.starts.append(0), lambda: map_.starts.pop(), "index of starts"),
+        (
+            lambda: setattr(map_.entries[0], "object", 4711),
+            lambda: setattr(map_.entries[0], "object", 1),
+            "refers to object 4711, which is gone",
+        ),
+        (
+            lambda: setattr(map_.entries[0], "wired_count", -1),
+            lambda: setattr(map_.entries[0], "wired_count", 0),
+            "has wired_count -1",
+        ),
+        (
+            lambda: side.vm.arena.spans.update({0: PAGE}),
+            lambda: side.vm.arena.spans.pop(0),
+            "segments do not add up to the spans",
+        ),
         (lambda: setattr(side.vm.arena, "in_use", 1), lambda: setattr(side.vm.arena, "in_use", 0), "1 bytes in use"),
     ):
         assert side.core.check().violations == []
