@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ class Kernel:
         ctx: The caller's context: its clock goes with every call, up-calls arrive in it.
         board: Where the services' counters are read.
         wiring: `local` or `grpc`.
+        span: Makes a span around what is done inside of its context, where calls are traced.
     """
 
     ctx: Context
@@ -42,6 +43,7 @@ class Kernel:
     wiring: str
     _describe: Callable[[], list[dict[str, Any]]]
     _closers: list[Callable[[], None]] = field(default_factory=list)
+    span: Callable[[str], AbstractContextManager[Any]] = nullcontext
 
     def ports(self) -> dict[str, PagerPort | PhysmemPort | KstackPort | SchedulerPort]:
         """The ports by service name, from the bottom up."""
@@ -98,11 +100,13 @@ def connect_kernel(
     """
     from services.runtime.redis_board import RedisBoard  # gRPC and Redis are needed for this wiring alone
     from services.runtime.remote import Caller, connect, open_channel
+    from services.runtime.tracing import start_tracing
 
     keep_freed_memory()
     board = RedisBoard(redis_url, machine) if redis_url else AbsentBoard()
     ctx = Context("orchestrator")
-    caller = Caller(ctx, machine)
+    tracing = start_tracing("orchestrator", machine)
+    caller = Caller(ctx, machine, tracing=tracing)
     channels = {name: open_channel(addresses[name], tls) for name in SERVICES}
     return Kernel(
         ctx=ctx,
@@ -113,7 +117,8 @@ def connect_kernel(
         board=board,
         wiring="grpc",
         _describe=partial(_remote_rows, channels, addresses),
-        _closers=[channel.close for channel in channels.values()],
+        _closers=[channel.close for channel in channels.values()] + ([tracing.close] if tracing is not None else []),
+        span=tracing.span if tracing is not None else nullcontext,
     )
 
 

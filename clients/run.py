@@ -113,7 +113,8 @@ class Run:
         """
         self._resumed = time.monotonic()
         try:
-            return self._execute(stop, progress, limit or Limit())
+            with self.kernel.span(f"run {self.workload.name}"):
+                return self._execute(stop, progress, limit or Limit())
         except KernelPanic as panic:
             self.panic, self.detail = panic, describe_panic(panic)
             return Ending.PANIC

@@ -54,7 +54,10 @@ def _report(error: Exception) -> int:
     from clients.trace import TraceError
     from clients.workload import WorkloadError
     from services.runtime.errors import KernelPanic, Refused, ServiceFault, ServiceLost
+    from services.runtime.tracing import TracingUnavailable
 
+    if isinstance(error, TracingUnavailable):
+        return _complain(Exit.BAD_INPUT, str(error))
     if isinstance(error, (BadInput, CaptureError, CheckpointError, Malformed, Refused, TraceError, WorkloadError)):
         return _complain(Exit.BAD_INPUT, str(error))
     if isinstance(error, (SystemFailed, ServiceLost)):

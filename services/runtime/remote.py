@@ -21,6 +21,7 @@ from services.runtime.limits import MESSAGE_BYTES_MAX
 from services.runtime.rpc import Rpc, grpc_of, rpcs_of, service_of
 from services.runtime.status import raised, restarted
 from services.runtime.tls import Tls, is_encrypted
+from services.runtime.tracing import Tracing
 
 Port = TypeVar("Port")
 
@@ -90,12 +91,14 @@ class Caller:
         machine: Name of the machine.
         deadline_s: Longest time that one call may take, in seconds.
         board: Where counters are read first; None: always ask their owner.
+        tracing: Makes spans of calls; None: they are not traced.
     """
 
     ctx: Context
     machine: str = ""
     deadline_s: float = DEADLINE_S
     board: FreshReader | None = None
+    tracing: Tracing | None = None
     _prefix: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     _count: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -134,6 +137,8 @@ class _Remote:
     def method(self, rpc: Rpc, stub: Callable[..., Any]) -> Callable[..., Any]:
         """The callable that stands for a method of the port."""
         caller, ctx, names = self._caller, self._caller.ctx, rpc.arguments.names
+        if caller.tracing is not None:
+            stub = caller.tracing.caller(self._service, rpc.name, stub)
         encode, decode, deadline_s = rpc.arguments.encode, rpc.answer.decode, self._caller.deadline_s
 
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -35,6 +35,7 @@ from services.runtime.rpc import grpc_of, messages_of, service_of
 from services.runtime.service_health import SERVING, ServiceHealth, UpstreamWatch, port_service, trouble_of
 from services.runtime.servicer import Node, PortServicer
 from services.runtime.tls import add_port
+from services.runtime.tracing import Tracing, TracingUnavailable, start_tracing
 
 if TYPE_CHECKING:
     from services.runtime.metrics import Metrics
@@ -66,17 +67,21 @@ class Process:
         config: The configuration.
         ctx: The core's context.
         board: Where counters are published.
+        channels: To the services below, by name.
+        tracing: Makes spans of calls; None: they are not traced.
     """
 
     config: ServiceConfig
     ctx: Context
     board: CounterBoard
     channels: dict[str, grpc.Channel] = field(default_factory=dict)
+    tracing: Tracing | None = None
 
     def port(self, port: Callable[..., Port]) -> Port:
         """The port of a service below."""
         reader = self.board if isinstance(self.board, RedisBoard) else None
-        return connect(port, self.channels[service_of(port)], Caller(self.ctx, self.config.machine, board=reader))
+        caller = Caller(self.ctx, self.config.machine, board=reader, tracing=self.tracing)
+        return connect(port, self.channels[service_of(port)], caller)
 
 
 Build = Callable[[Process], Any]
@@ -92,13 +97,14 @@ def main(port: Callable[..., Any], build: Build, upstreams: Sequence[str] = ()) 
         upstreams: Names of the services below.
     """
     config = read_config(service_of(port), upstreams, sys.argv[1:])
-    _set_up_logs(config)
+    tracing = _tracing(config)
+    _set_up_logs(config, tracing)
     keep_freed_memory()
     os.umask(0o077)  # the socket and the swap file are the user's alone
     log = structlog.get_logger(service=config.service)
     stopping = _stop_signals()
     try:
-        _Server(port, config, log).run(build, stopping)
+        _Server(port, config, log, tracing).run(build, stopping)
     except StartFailed as failed:
         log.error("cannot start", error=str(failed), status=int(failed.status))
         raise SystemExit(int(failed.status)) from None
@@ -108,8 +114,8 @@ def main(port: Callable[..., Any], build: Build, upstreams: Sequence[str] = ()) 
 class _Server:
     """One service's gRPC server and what it holds."""
 
-    def __init__(self, port: Callable[..., Any], config: ServiceConfig, log: Any) -> None:
-        self._port, self._config, self._log = port, config, log
+    def __init__(self, port: Callable[..., Any], config: ServiceConfig, log: Any, tracing: Tracing | None) -> None:
+        self._port, self._config, self._log, self._tracing = port, config, log, tracing
         self._boot_id = time.time_ns()
         self._health = ServiceHealth(config.service, _full_name(port))
         self._metrics = _metrics(config)
@@ -130,6 +136,8 @@ class _Server:
         found: list[grpc.ServerInterceptor] = []
         if self._metrics is not None:
             found.append(self._metrics.interceptor())
+        if self._tracing is not None:
+            found.append(self._tracing.interceptor())
         if self._config.tls is not None:
             found.append(role_guard(self._boot_id))
         return found
@@ -147,13 +155,15 @@ class _Server:
             board: CounterBoard = RedisBoard(config.redis, config.machine, boot_id) if config.redis else MemoryBoard()
             stack.callback(board.close)
             self._tell_health(stack)
-            process = Process(config, ctx, board)
+            if self._tracing is not None:
+                stack.callback(self._tracing.close)
+            process = Process(config, ctx, board, tracing=self._tracing)
             for name, address in config.upstream.items():
                 process.channels[name] = stack.enter_context(open_channel(address, config.tls))
             core = self._build(build, process)
             stack.callback(getattr(core, "close", lambda: None))
             board.attach(ctx)
-            node = Node(config.service, config.machine, boot_id, ctx, board, health=self._health)
+            node = Node(config.service, config.machine, boot_id, ctx, board, health=self._health, tracing=self._tracing)
             self._serve_metrics(node)
             self._register(core, node)
             watch = UpstreamWatch(process.channels)
@@ -282,6 +292,19 @@ class _Server:
         self._log.info("stopped")
 
 
+def _tracing(config: ServiceConfig) -> Tracing | None:
+    """Traces, if they are wanted.
+
+    Raises:
+        SystemExit: They cannot be had (status 2, one line on standard error).
+    """
+    try:
+        return start_tracing(config.service, config.machine)
+    except TracingUnavailable as wrong:
+        print(f"python -m services.{config.service}: error: {wrong}", file=sys.stderr)
+        raise SystemExit(int(Exit.BAD_CONFIGURATION)) from None
+
+
 def _metrics(config: ServiceConfig) -> Metrics | None:
     """Metrics, if they are wanted: only then their library is imported."""
     if not config.metrics:
@@ -316,13 +339,14 @@ def _stop_signals() -> threading.Event:
     return stopping
 
 
-def _set_up_logs(config: ServiceConfig) -> None:
+def _set_up_logs(config: ServiceConfig, tracing: Tracing | None) -> None:
     """Structured logs on standard error."""
     renderer: Any = structlog.dev.ConsoleRenderer(colors=False)
     if config.log_format == "json":
         renderer = structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
+            *([tracing.ids] if tracing is not None else []),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,

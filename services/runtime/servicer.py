@@ -24,6 +24,7 @@ from services.runtime.limits import BATCH_ITEMS_MAX, KEPT_ANSWERS, KEPT_BYTES
 from services.runtime.rpc import Rpc, rpcs_of, service_of
 from services.runtime.service_health import ServiceHealth
 from services.runtime.status import Abort, internal, loss, refusal
+from services.runtime.tracing import Tracing
 
 
 class AnswerCache:
@@ -79,6 +80,8 @@ class Node:
     """When the call in the core entered it, by the monotonic clock; 0: none is."""
     health: ServiceHealth | None = None
     """What the process tells about its health."""
+    tracing: Tracing | None = None
+    """Makes spans of calls; None: they are not traced."""
 
 
 class PortServicer:
@@ -92,6 +95,8 @@ class PortServicer:
 
     def _handler(self, rpc: Rpc, method: Callable[..., Any]) -> Callable[[Any, grpc.ServicerContext], Message]:
         node, answer = self._node, self._read if rpc.reads else self._change
+        if node.tracing is not None:
+            answer = node.tracing.telling(node.ctx, answer)
 
         def handle(request: Any, context: grpc.ServicerContext) -> Message:
             try:
