@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from clients.bench.echo import echo_call
-from clients.bench.figure import Figure, p50_s
+from clients.bench.figure import Figure, medians_us
 from clients.bench.processor import boot
 from clients.bench.stacks import boot_kstack
 from clients.system import System, SystemConfig
@@ -14,13 +12,9 @@ from protos.physmem_pb2 import KernaccRequest
 from services.ports.kstack import ThreadStack
 from services.ports.physmem import KERNEL_SPACE, AccessCheck, MapOp, MapOpKind
 
-ROUNDS, CALLS = 25, 100
-"""Rounds of so many calls of each kind in turn; the best round's median counts."""
-WARM_UP = 200
 PAGES = 5
 """Size of a stack that the cache never holds."""
 KVA = 0xFFFFFE0000000000 + (1 << 30)
-_US = 1e6
 
 
 def calls() -> list[Figure]:
@@ -38,7 +32,9 @@ def calls() -> list[Figure]:
             kernel.kstack.vm_thread_new([ThreadStack(1, PAGES)], 0)
             kernel.kstack.vm_thread_dispose([1])
 
-        echo_us, kernacc_us, stack_us = _medians([lambda: echo(request), lambda: kernel.physmem.kernacc(check), stack])
+        echo_us, kernacc_us, stack_us = medians_us(
+            [lambda: echo(request), lambda: kernel.physmem.kernacc(check), stack]
+        )
     return [
         Figure("kernacc, one call", "us p50", kernacc_us, "bare gRPC echo of its request", echo_us, at_most=1.5),
         Figure(
@@ -50,11 +46,3 @@ def calls() -> list[Figure]:
             note="two chained calls each",
         ),
     ]
-
-
-def _medians(runs: list[Callable[[], object]]) -> list[float]:
-    """Median of each in microseconds, measured in turns so that all see the same load of the machine."""
-    for run in runs:
-        p50_s(run, WARM_UP)
-    rounds = [[p50_s(run, CALLS) * _US for run in runs] for _ in range(ROUNDS)]
-    return [min(column) for column in zip(*rounds, strict=True)]

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+ROUNDS, CALLS = 25, 100
+"""Rounds of so many calls of each kind in turn; the best round's median counts."""
+WARM_UP = 200
+"""Calls of each kind before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,14 @@ def p50_s(run: Callable[[], object], times: int) -> float:
     """Median wall time of one call, in seconds."""
     samples = sorted(_timed_s(run, collect=False) for _ in range(times))
     return samples[len(samples) // 2]
+
+
+def medians_us(runs: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> list[float]:
+    """Median wall time of a call of each in microseconds, in turns so that all see the same load of the host."""
+    for run in runs:
+        p50_s(run, WARM_UP)
+    medians = [[p50_s(run, CALLS) * 1e6 for run in runs] for _ in range(rounds)]
+    return [min(column) for column in zip(*medians, strict=True)]
 
 
 def _timed_s(run: Callable[[], object], collect: bool = True) -> float:

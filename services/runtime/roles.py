@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 import grpc
@@ -145,11 +145,18 @@ def admit_caller(auth: Any, permitted: frozenset[Role]) -> None:
     """
     if auth.get("transport_security_type") != [b"ssl"]:
         return
-    names = [name.decode("utf-8", "replace") for name in auth.get("peer_uri", ())]
-    known = {f"{URI}{role}": role for role in Role}
-    roles = {known[name] for name in names if name in known}
+    names = tuple(auth.get("peer_uri", ()))
+    roles = roles_in(names)
+    if roles & permitted:
+        return
     wanted = f"{URI}{' or '.join(sorted(permitted, reverse=True))}" if permitted else "nobody"
-    if not roles:
-        raise Refused(Reason.NO_ROLE, "certificate", ", ".join(names), wanted)
-    if not roles & permitted:
+    if roles:
         raise Refused(Reason.ROLE, "certificate", ", ".join(sorted(roles)), wanted)
+    raise Refused(Reason.NO_ROLE, "certificate", b", ".join(names).decode("utf-8", "replace"), wanted)
+
+
+@lru_cache(maxsize=256)
+def roles_in(names: tuple[bytes, ...]) -> frozenset[Role]:
+    """Roles among the URIs of a certificate."""
+    known = {f"{URI}{role}".encode(): role for role in Role}
+    return frozenset(known[name] for name in names if name in known)
