@@ -45,13 +45,14 @@ def _queues(k: Kern) -> Iterator[str]:
     """A thread is on the run queue, on a sleep queue, on the processor, or swapped out and wanted."""
     s = k.s
     queued = [tid for _, _, tid in s.runq]
-    if len(set(queued)) != len(queued):
+    on_runq = set(queued)
+    if len(on_runq) != len(queued):
         yield "a thread is on the run queue twice"
     asleep = {tid: channel for channel, tids in s.sleepqs.items() for tid in tids}
     for td in s.threads.values():
         name = f"tid {td.td_tid}"
-        if (td.td_state is Tds.RUNQ) != (td.td_tid in queued):
-            yield f"{name} in state {td.td_state.name} is {'' if td.td_tid in queued else 'not '}on the run queue"
+        if (td.td_state is Tds.RUNQ) != (td.td_tid in on_runq):
+            yield f"{name} in state {td.td_state.name} is {'' if td.td_tid in on_runq else 'not '}on the run queue"
         if (td.td_state is Tds.RUNNING) != (td.td_tid == s.curthread):
             yield f"{name} in state {td.td_state.name} is {'' if td.td_tid == s.curthread else 'not '}on the processor"
         if asleep.get(td.td_tid, "") != td.td_wchan:

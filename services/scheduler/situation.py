@@ -116,14 +116,19 @@ def _place_thread(k: Kern, pid: int, state: ThreadState) -> Thread:
     )
     k.s.threads[td.td_tid] = td
     k.s.last_tid = max(k.s.last_tid, td.td_tid)
-    _queue(k, td)
+    _queue(k, td, queued=False)
     return td
 
 
-def _queue(k: Kern, td: Thread) -> None:
-    """Put a thread where its state says that it is: on the run queue, on a sleep queue of its own, or nowhere."""
+def _queue(k: Kern, td: Thread, queued: bool) -> None:
+    """Put a thread where its state says that it is: on the run queue, on a sleep queue of its own, or nowhere.
+
+    Args:
+        k: The kernel.
+        td: The thread.
+        queued: It is on the run queue now.
+    """
     s = k.s
-    queued = any(tid == td.td_tid for _, _, tid in s.runq)
     if td.td_state is Tds.RUNQ and not queued:
         sched_add(k, td)
     elif td.td_state is not Tds.RUNQ and queued:
@@ -193,7 +198,7 @@ def _of_thread(attribute: str, convert: Callable[[int], int]) -> _Field:
         td = thread(k, change.id)
         setattr(td, attribute, convert(change.value))
         k.candidates.update(k.proc(td.td_pid), td)
-        _queue(k, td)
+        _queue(k, td, queued=any(tid == td.td_tid for _, _, tid in k.s.runq))
 
     return _Field(lambda k, change: thread(k, change.id), set_it)
 
