@@ -66,6 +66,8 @@ def sched_wakeup(k: Kern, td: Thread) -> None:
     """sched_wakeup: back to the run queue with a whole slice."""
     td.td_flags &= ~TDF_CANSWAP
     td.td_slptick = 0
+    if td.td_inhibitors & TDI_SWAPPED:
+        k.candidates.update(k.proc(td.td_pid), td)
     td.td_slice_us = SLICE_US
     resetpriority(k, td)
     sched_add(k, td)

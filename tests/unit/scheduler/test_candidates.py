@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hardware_sim.clock import INT_MAX, INT_MIN, c_div, c_int
 from services.ports.scheduler import Change, ChangeField, ProcState, ThreadState, VmspaceState
 from services.runtime.events import PACKED, Kind, packed, told, unpack, unpacked
-from services.scheduler.candidates import LOSERS, Candidates
+from services.scheduler.candidates import LOSERS, Candidates, row_of
 from services.scheduler.inspect import check_state
 from services.scheduler.proc_flags import (
     P_INMEM,
@@ -26,7 +26,7 @@ from services.scheduler.proc_flags import (
     Prs,
     Tds,
 )
-from services.scheduler.sleepq import td_clr_inhib, td_set_inhib
+from services.scheduler.sleepq import setrunnable, td_clr_inhib, td_set_inhib
 from services.scheduler.state import Proc, Thread
 
 UINT_MAX = 2**32 - 1
@@ -154,6 +154,16 @@ def test_a_thread_that_is_made_to_run_does_not_wait_any_more():
     m = waiting(100_200, 100_201)
     m.core.vm_forkproc(100_200, 0, 0, 0, 0, 0)
     assert list(m.core.k.candidates.rows()) == [100_201]
+
+
+def test_a_thread_in_memory_of_a_process_that_is_out_is_seen_as_it_is_woken():
+    k = waiting(100_200).core.k
+    td = k.s.threads[100_200]
+    td.td_slptick, td.td_flags = 7, TDF_CANSWAP | TDF_INMEM
+    k.candidates.update(k.proc(101), td)
+    assert setrunnable(k, td) is False
+    assert k.candidates.rows() == {100_200: row_of(k.proc(101), td)}
+    assert td.td_slptick == 0
 
 
 STATES = st.sampled_from([P_INMEM, 0, 0, P_SWAPPINGIN, P_SWAPPINGOUT])
