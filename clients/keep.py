@@ -23,6 +23,7 @@ from protos.machine_pb2_grpc import add_MachineServiceServicer_to_server
 from services.runtime.config import is_private
 from services.runtime.health_socket import health_socket
 from services.runtime.limits import CONCURRENT_RPCS_MAX, MACHINE_WORKERS, MESSAGE_BYTES_MAX
+from services.runtime.remote import KEEPALIVE_MS
 from services.runtime.roles import role_guard
 from services.runtime.tls import Tls, add_port, is_encrypted
 
@@ -113,7 +114,11 @@ def _tell_health(stack: ExitStack, path: str, states: health.HealthServicer) -> 
 def _server(servicer: MachineServicer, states: health.HealthServicer, tls: Tls | None) -> grpc.Server:
     server = grpc.server(
         ThreadPoolExecutor(MACHINE_WORKERS, thread_name_prefix="machine-rpc"),
-        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)],
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+        ],
         interceptors=[role_guard(0)] if tls is not None else [],
         maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,
     )

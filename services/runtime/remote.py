@@ -75,7 +75,7 @@ def open_channel(address: str, tls: Tls | None = None) -> grpc.Channel:
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    if not is_private(address):
+    if is_encrypted(address, tls) or not is_private(address):  # a published port is loopback, and yet a network
         options += [("grpc.keepalive_time_ms", KEEPALIVE_MS), ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2)]
     if tls is not None and is_encrypted(address, tls):
         return grpc.secure_channel(address, tls.channel_credentials(), options)

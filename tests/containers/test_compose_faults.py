@@ -1,0 +1,229 @@
+"""Parts of the stack are stopped, killed, paused and cut off in the middle of a run: what the caller is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+from conftest import SERVICES, Stack, run
+from systems import start_system
+
+from clients.exits import BadInput
+from clients.machine_client import RemoteRun
+from clients.run import Run
+from clients.workload import load_workload
+from protos import common_pb2, common_pb2_grpc
+from services.runtime.errors import ServiceLost
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+MIDDLE = 200
+"""Dispatches after which a run is well under way, and far from its end."""
+TOLD_S = 60
+"""Longest time until a caller is told: keepalive notices a silent peer after 15 s, service by service."""
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What the machine of `tiny` ends with."""
+    with start_system("local") as system:
+        tiny = Run(system.kernel, load_workload("tiny"))
+        tiny.boot()
+        return tiny.report(tiny.execute())["event_hash"]
+
+
+def run_through(stack: Stack, strike=lambda: None) -> RemoteRun:
+    """Load `tiny` and run it; in the middle something happens."""
+    struck = threading.Event()
+
+    def watch(progress) -> None:
+        if progress.dispatches > MIDDLE and not struck.is_set():
+            struck.set()
+            strike()
+
+    with stack.client() as client:
+        client.load(load_workload("tiny"))
+        result = client.run(progress=watch)
+    assert struck.is_set()
+    return result
+
+
+def assert_lost(result: RemoteRun, part: str) -> None:
+    """The caller got no report, and is told which service is gone."""
+    assert result.report == {}
+    assert result.failure is not None
+    assert result.failure.lost_service == part
+    assert result.failure.text.startswith(f"{part} was lost: ")
+
+
+def assert_works_again(stack: Stack, expected: str) -> None:
+    """Once all parts are up, a workload runs from its beginning to the same end."""
+    stack.up()
+    assert run_through(stack).report["event_hash"] == expected
+
+
+def each_service(*quick: str):
+    """Services one at a time; all but the quick ones are for the long run."""
+    return pytest.mark.parametrize(
+        "part", [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in SERVICES]
+    )
+
+
+@each_service("physmem")
+def test_killed(stack, expected, part):
+    assert_lost(run_through(stack, lambda: run(["docker", "kill", stack.container(part)])), part)
+    assert_works_again(stack, expected)
+
+
+@each_service()
+def test_restarted(stack, expected, part):
+    """It is back at once, but what it held is gone: that is told, and no wrong data."""
+    result = run_through(stack, lambda: run(["docker", "restart", "--time", "10", stack.container(part)]))
+    assert_lost(result, part)
+    assert_works_again(stack, expected)
+
+
+@each_service()
+def test_paused(stack, expected, part):
+    begun = time.monotonic()
+    result = run_through(stack, lambda: stack.compose("pause", part))
+    assert time.monotonic() - begun < TOLD_S
+    stack.compose("unpause", part)
+    assert_lost(result, part)
+    assert_works_again(stack, expected)
+
+
+@each_service()
+def test_cut_off(stack, expected, part):
+    network, container = f"{stack.name}_default", stack.container(part)
+    begun = time.monotonic()
+    result = run_through(stack, lambda: run(["docker", "network", "disconnect", network, container]))
+    assert time.monotonic() - begun < TOLD_S
+    run(["docker", "network", "connect", "--alias", part, network, container])
+    assert_lost(result, part)
+    assert_works_again(stack, expected)
+
+
+@dataclass
+class Calls:
+    """Calls of one kind, one after another on several channels, until a service refuses them."""
+
+    stack: Stack
+    part: str
+    ended: threading.Event = field(default_factory=threading.Event)
+    answered: int = 0
+    refused: list[tuple[float, grpc.StatusCode]] = field(default_factory=list)
+
+    def one_after_another(self) -> None:
+        credentials = self.stack.files_of("operator").channel_credentials()
+        options = [("grpc.enable_retries", 0)]
+        with grpc.secure_channel(self.stack.address(self.part), credentials, options) as channel:
+            stub = common_pb2_grpc.NodeServiceStub(channel)
+            while not self.ended.is_set():
+                begun = time.monotonic()
+                try:
+                    stub.GetInfo(common_pb2.GetInfoRequest(), timeout=30)
+                except grpc.RpcError as error:
+                    self.refused.append((begun, error.code()))
+                    return
+                self.answered += 1
+
+
+@contextmanager
+def under_load(stack: Stack, part: str, channels: int = 4):
+    calls = Calls(stack, part)
+    with ThreadPoolExecutor(channels) as pool:
+        for _ in range(channels):
+            pool.submit(calls.one_after_another)
+        time.sleep(0.5)
+        try:
+            yield calls
+            time.sleep(1)
+        finally:
+            calls.ended.set()
+
+
+@each_service("physmem")
+def test_sigterm_under_load(stack, expected, part):
+    """Calls in flight are answered; later ones are refused, and the process ends well."""
+    with under_load(stack, part) as calls:
+        signalled = time.monotonic()
+        stack.compose("stop", part)
+    assert calls.answered > 20
+    assert {code for _, code in calls.refused} == {grpc.StatusCode.UNAVAILABLE}
+    assert all(begun > signalled for begun, _ in calls.refused)
+    state = stack.inspect(part)["State"]
+    assert (state["Status"], state["ExitCode"], state["OOMKilled"]) == ("exited", 0, False)
+    assert "stopped" in stack.logs(part).splitlines()[-1]
+    assert_works_again(stack, expected)
+
+
+@each_service()
+def test_stopped_in_a_run(stack, expected, part):
+    assert_lost(run_through(stack, lambda: stack.compose("stop", part)), part)
+    assert stack.inspect(part)["State"]["ExitCode"] == 0
+    assert_works_again(stack, expected)
+
+
+@pytest.mark.slow
+def test_orchestrator_stopped_in_a_run(stack, expected):
+    """Who follows the run gets its report so far."""
+    stop = threading.Thread(target=stack.compose, args=("stop", "orchestrator"))
+    result = run_through(stack, stop.start)
+    stop.join()
+    assert result.report["end"] == "paused"
+    assert_works_again(stack, expected)
+
+
+@pytest.mark.slow
+def test_orchestrator_killed_in_a_run(stack, expected):
+    with pytest.raises(ServiceLost, match="the system"):
+        run_through(stack, lambda: run(["docker", "kill", stack.container("orchestrator")]))
+    with pytest.raises(BadInput, match="no vmglue system answers"):
+        stack.client()
+    assert_works_again(stack, expected)
+
+
+@pytest.mark.slow
+def test_orchestrator_paused_in_a_run(stack, expected):
+    with pytest.raises(ServiceLost, match="the system"):
+        run_through(stack, lambda: stack.compose("pause", "orchestrator"))
+    stack.compose("unpause", "orchestrator")
+    assert_works_again(stack, expected)
+
+
+def test_redis_restarted_with_its_data_gone(stack, expected):
+    """It is a view: the run goes on to the same end, and within a second it shows what the services count."""
+    result = run_through(stack, lambda: stack.compose("restart", "redis"))
+    assert result.report["event_hash"] == expected
+    stack.up()
+    time.sleep(1)
+    with stack.system() as system:
+        own = {}
+        for port in system.kernel.ports().values():
+            counters = port.counters()
+            own |= dict(zip(counters.names, counters.values, strict=True))
+        shown = system.kernel.board.read(list(own))
+    assert len(own) > 50
+    assert shown == own
+
+
+@pytest.mark.slow
+def test_full_disk_under_the_swap_file(built, tmp_path):  # noqa: ARG001 - the images must be there
+    """Pages that the host does not take stay in memory: the machine suffers, and no page is lost."""
+    small = Stack(tmp_path / "clients", Path(__file__).parent / "full-disk.yml")
+    try:
+        small.up()
+        report = run_through(small).report
+        assert report["integrity"]["pages_checked"] > 100
+        assert report["integrity"]["mismatches"] == 0
+        assert small.inspect("pager")["State"]["Health"]["Status"] == "healthy"
+        print({key: report[key] for key in ("end", "end_detail")})
+        assert report["end"] in ("complete", "deadlock")
+    finally:
+        small.compose("down", "--volumes", "--timeout", "5")
