@@ -9,12 +9,21 @@ import ast
 import re
 from pathlib import Path
 
-from services.ports.kstack import KstackPort
+import pytest
+
+from services.kstack.stack_use import intr_prof_stack_use
+from services.kstack.state import State
+from services.ports.kstack import KstackPort, StackSample
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import SchedulerPort
+from services.runtime.context import Context
+from services.runtime.errors import KernelPanic, kassert
 from services.runtime.events import Kind
+from tests.fidelity.__main__ import unreached
+from tests.fidelity.branch import Spot, at
+from tests.fidelity.memory_branches import USE
 from tests.fidelity.ran import missing_tests, named_tests
-from tests.fidelity.reach import lines_of
+from tests.fidelity.reach import NoSuchLine, Reach, lines_of
 from tests.fidelity.table import BRANCHES, all_branches
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +117,27 @@ def test_every_branch_lives_on_lines_that_exist_and_is_in_the_document():
         for test in branch.tests:
             path, name = test.split("::")
             assert name in functions_of(ROOT / path), test
+
+
+def test_a_branch_is_reached_by_who_takes_it_and_by_nobody_else():
+    user, kernel = (Spot(USE, "intr_prof_stack_use", "return", when) for when in ("sample.from_user", "False"))
+    taken, never, panics = at("1", "taken", user), at("2", "never", kernel), at("3", "panics", user, panic="ouch")
+    reach = Reach([taken, never, panics])
+    with reach.watching("before"):
+        intr_prof_stack_use(Context("kstack"), State(), StackSample(0x1000, 4, False, 0x1800))
+    with reach.watching("user"):
+        intr_prof_stack_use(Context("kstack"), State(), StackSample(from_user=True))
+    intr_prof_stack_use(Context("kstack"), State(), StackSample(from_user=True))
+    with reach.watching("panic"), pytest.raises(KernelPanic):
+        kassert(False, "ouch: it hurts", "anybody")
+    assert {branch.rule: list(found) for branch, found in reach.found.items()} == {
+        "taken": ["user"],
+        "panics": ["panic"],
+    }
+    assert unreached(reach, never) == ["nobody gets to 2: never"]
+    for wrong in (Spot(USE, "intr_prof_stack_use", "no such line"), Spot(USE, "nobody", "return")):
+        with pytest.raises(NoSuchLine):
+            lines_of(wrong)
 
 
 def test_events_name_a_line_of_their_function_or_none():
