@@ -31,7 +31,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.core, self.memory = self.driver.core, self.driver.physmem
         self.alive, self.started, self.asleep = [], 0, {}
 
-    @rule(pages=sizes)
+    @rule(pages=st.sampled_from([0, 0, 0]) | sizes)
     def new(self, pages):
         self.started += 1
         name = f"t{self.started}"
@@ -63,17 +63,22 @@ class CacheMachine(RuleBasedStateMachine):
             assert answer.suspension.op == op, "a request keeps its id"
         self.answered(name, answer, wanted)
 
-    @rule(pages=st.integers(0, 12))
-    def memory_gets_short(self, pages):
+    @rule(pages=st.sampled_from([0, 1, 5, 12, 40, 1000, 1000, 1000]))
+    def memory_changes(self, pages):
         self.memory.free_pages = pages
-
-    @rule(pages=st.integers(1, 40))
-    def memory_is_freed(self, pages):
-        self.memory.free_pages += pages
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
     def dispose(self, data):
+        self.dispose_of(data)
+
+    @precondition(lambda self: len(self.alive) > 1)
+    @rule(data=st.data())
+    def dispose_two(self, data):
+        self.dispose_of(data)
+        self.dispose_of(data)
+
+    def dispose_of(self, data):
         name = self.alive.pop(data.draw(st.integers(0, len(self.alive) - 1)))
         assert self.driver.vm_thread_dispose(name) == self.naive.vm_thread_dispose(name)
 
@@ -81,7 +86,11 @@ class CacheMachine(RuleBasedStateMachine):
     def lowmem(self):
         assert self.driver.lowmem() == self.naive.lowmem()
 
-    @rule(limit=st.integers(-(2**31), 2**31 - 1) | st.integers(0, 5))
+    @rule(above=st.sampled_from([-2, -1, 0, 0, 1]))
+    def set_limit_about_the_number_of_stacks(self, above):
+        self.set_limit(self.naive.kstacks + above)
+
+    @rule(limit=st.integers(-(2**31), 2**31 - 1))
     def set_limit(self, limit):
         self.driver.set_tunable("kstack_cache_size", limit)
         self.naive.set_tunable("kstack_cache_size", limit)
@@ -98,7 +107,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.core.check().violations == []
 
 
-CacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestCacheMachine = CacheMachine.TestCase
 
 batches = st.lists(st.tuples(st.lists(sizes, max_size=6), st.integers(0, 5), st.booleans()), max_size=8)
