@@ -23,7 +23,7 @@ from services.physmem.machine import KSTACK_MAX_PAGES, Machine, VmSpace
 from services.physmem.map_ops import map_ops, validate
 from services.physmem.ops import AccessOp, HoldPagesOp, ImgactOp, MapChangeOp, StackCreateOp, StackSwapinOp, WireOp
 from services.physmem.page_checks import check_pages, digest_pages
-from services.physmem.pmap import VM_PROT_READ, VM_PROT_WRITE, vpn_of
+from services.physmem.pmap import VM_PROT_READ, VM_PROT_WRITE, pmap_resident_count, vpn_of
 from services.physmem.preemption import MemoryPreemption
 from services.physmem.state import publish, vm_pager_flush
 from services.physmem.sysctls import sysctl_get, sysctl_set
@@ -73,6 +73,7 @@ from services.ports.physmem import (
     Placed,
     PlacedFile,
     PlacedStack,
+    ResidentCounts,
     RssLimit,
     SfBuf,
     SpaceId,
@@ -433,13 +434,13 @@ class PhysmemCore:
         vm_pager_flush(self.vm)
         return self._done(vm_pageout.pageout_scan(self.vm, pass_))
 
-    def map_deactivate(self, limits: list[RssLimit]) -> Empty:
+    def map_deactivate(self, limits: list[RssLimit]) -> ResidentCounts:
         """vm_pageout_map_deactivate_pages for each address space whose map can be locked."""
         vm = self.vm
         for space, limit in [(vm.space(limit.vmspace), limit) for limit in limits]:
             if not space.map.locked:
                 _map_deactivate(vm, space, limit.pages)
-        return self._done(Empty())
+        return self._done(ResidentCounts([pmap_resident_count(vm, limit.vmspace) for limit in limits]))
 
     # Inspection and control
 

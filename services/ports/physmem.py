@@ -468,6 +468,14 @@ class PagesNeeded:
 
 
 @dataclass(slots=True)
+class ResidentCounts:
+    """What is resident of address spaces."""
+
+    resident: list[U64] = field(default_factory=list)
+    """Resident pages of each, in the order of the request."""
+
+
+@dataclass(slots=True)
 class RssLimit:
     """An address space and the size to which its resident pages are brought."""
 
@@ -779,7 +787,7 @@ class PhysmemPort(Protocol):
         """vm_pageout_scan: inactive scan with laundering, active scan, swap-out request (see upcalls)."""
         ...
 
-    def map_deactivate(self, limits: list[RssLimit]) -> Empty:
+    def map_deactivate(self, limits: list[RssLimit]) -> ResidentCounts:
         """vm_pageout_map_deactivate_pages for each address space whose map can be locked."""
         ...
 

@@ -76,6 +76,7 @@ class SwapoutScan:
         busy: Processes whose swapout() returned EBUSY, once for each time.
         in_vain: How often swapout() of a process returned EBUSY since the scan last got on.
         livelock: Processes that would be retried for ever; empty: the scan ended.
+        exact: Every question is asked in the C code's order.
     """
 
     action: int
@@ -83,17 +84,25 @@ class SwapoutScan:
     busy: list[int] = field(default_factory=list)
     livelock: list[int] = field(default_factory=list)
     in_vain: dict[int, int] = field(default_factory=dict)
-    _skipped: set[int] = field(default_factory=set)
+    exact: bool = False
     _locked: dict[int, bool] = field(default_factory=dict)
     _resident: dict[int, int] = field(default_factory=dict)
     _stacks: list[ThreadPcb] = field(default_factory=list)
 
     def trylock_maps(self, k: Kern) -> None:
-        """vm_map_trylock of every map that the scan will ask for, in one call; held until it ends."""
+        """vm_map_trylock of every map whose lock decides something, in one call; held until the scan ends.
+
+        That are the maps of processes that nothing else keeps. Where answers are scripted or points are preempted, the
+        C code's order of questions matters, and every map is asked for.
+        """
+        self.exact = k.s.scripted or k.ctx.env.preempts
         wanted = dict.fromkeys(
             p.p_vmspace
             for p in reversed(k.s.allproc.values())
-            if p.p_state is not Prs.NEW and p.p_flag & P_SYSTEM == 0 and p.p_vmspace
+            if p.p_state is not Prs.NEW
+            and p.p_flag & P_SYSTEM == 0
+            and p.p_vmspace
+            and (self.exact or (p.p_flag & SWAP_STATE == P_INMEM and _why_not(k, p, self) is None))
         )
         self._locked, self._resident = {}, {}
         if wanted:
@@ -116,6 +125,8 @@ class SwapoutScan:
     def map_trylock(self, k: Kern, vmspace: int) -> bool:
         """vm_map_trylock as the C code asks it, process by process; a script cannot lock what somebody else holds."""
         k.ctx.env.preempt("swapout_procs:900")
+        if not self.exact:
+            return self._locked.get(vmspace, True)
         free, k.busy_map = k.busy_map != vmspace, 0
         return free and bool(k.ctx.env.ask(f"vm_map_trylock:{vmspace}", lambda: True)) and self._locked[vmspace]
 
@@ -152,9 +163,9 @@ class SwapoutScan:
             k.kstack.vm_thread_swapout(stacks)
 
     def skip(self, k: Kern, p: Proc, why: Skip, found: int, wanted: int) -> None:
-        """Note a process that stays; once a call."""
-        if p.p_pid not in self._skipped:
-            self._skipped.add(p.p_pid)
+        """Note a process that stays, unless it stayed for the same reason the last time that it was looked at."""
+        if p.p_skip != why:
+            p.p_skip = int(why)
             k.ctx.event(Kind.SWAPOUT_SKIP, p.p_pid, found, wanted, outcome=why)
 
 
@@ -190,8 +201,7 @@ def swapout_procs(k: Kern, action: int) -> SwapoutScan:
     scan = SwapoutScan(action)
     scan.trylock_maps(k)
     didswap = position = 0
-    order = list(reversed(s.allproc.values()))
-    exact = s.scripted or k.ctx.env.preempts
+    order = _scan_order(k, scan)
     while position < len(order):
         p = order[position]
         verdict = _why_not(k, p, scan)
@@ -208,21 +218,30 @@ def swapout_procs(k: Kern, action: int) -> SwapoutScan:
             latest = scan.busy[-_LIVELOCK_RETRIES:]
             scan.livelock = [pid for pid in scan.in_vain if pid in latest]
             break
-        if exact:
+        if scan.exact:
             scan.between_passes(k)
         if before[1] != k.ticks:
             scan.progressed()
-        if exact or scan.in_vain or before != (s.seq, k.ticks):
-            order, position = list(reversed(s.allproc.values())), 0
+        if scan.exact or scan.in_vain or before != (s.seq, k.ticks):
+            order, position = _scan_order(k, scan), 0
         else:
             position += 1
     scan.flush(k)
     scan.unlock_maps(k)
     if didswap:
         wakeup(k, PROC0_CHANNEL)
-    k.s.owed_ns += len(order) * COSTS.scan_proc_ns + didswap * COSTS.swapout_proc_us * 1000
-    k.ctx.event(Kind.SWAPOUT_DONE, action, didswap, len(order), outcome=len(scan.livelock))
+    considered = len(s.allproc)
+    k.s.owed_ns += considered * COSTS.scan_proc_ns + didswap * COSTS.swapout_proc_us * 1000
+    k.ctx.event(Kind.SWAPOUT_DONE, action, didswap, considered, outcome=len(scan.livelock))
     return scan
+
+
+def _scan_order(k: Kern, scan: SwapoutScan) -> list[Proc]:
+    """Processes in the order of allproc, without those that are out and known to be: they would be passed over."""
+    order = reversed(k.s.allproc.values())
+    if scan.exact:
+        return list(order)
+    return [p for p in order if p.p_skip != Skip.NOT_INMEM or p.p_flag & SWAP_STATE or p.p_lock]
 
 
 def _why_not(k: Kern, p: Proc, scan: SwapoutScan) -> tuple[Skip, int, int] | None:
@@ -301,6 +320,9 @@ def swapclear(k: Kern, p: Proc) -> None:
             raise KernelPanic("not waking up swapper", "swapclear", 1029)
     p.p_flag &= ~(P_SWAPPINGIN | P_SWAPPINGOUT)
     p.p_flag |= P_INMEM
+    vm = k.s.vmspaces.get(p.p_vmspace)
+    if vm is not None:
+        vm.vm_drained = False
 
 
 def swapin_channel(pid: int) -> str:

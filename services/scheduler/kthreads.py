@@ -98,20 +98,30 @@ def vm_daemon(k: Kern, td: Thread, f: VmdaemonFrame) -> bool:
     action, k.s.vm_pageout_req_swapout = k.s.vm_pageout_req_swapout, 0
     if action:
         swapout_procs(k, action)
-    limits = [RssLimit(p.p_vmspace, 0) for p in reversed(k.s.allproc.values()) if _deactivates(p)]
-    if limits:
-        k.physmem.map_deactivate(limits)
+    _enforce_limits(k)
     return True
 
 
-def _deactivates(p: Proc) -> bool:
+def _enforce_limits(k: Kern) -> None:
+    """The RSS pass of vm_daemon; an address space without resident pages is left alone until its process is back."""
+    limits = [RssLimit(p.p_vmspace, 0) for p in reversed(k.s.allproc.values()) if _deactivates(k, p)]
+    if limits:
+        resident = k.physmem.map_deactivate(limits).resident
+        for limit, pages in zip(limits, resident, strict=True):
+            k.s.vmspaces[limit.vmspace].vm_drained = pages == 0
+
+
+def _deactivates(k: Kern, p: Proc) -> bool:
     """The RSS pass wants a process' pages: it is swapped out and no thread of it waits to come back.
 
     RLIMIT_RSS stays at its default, all memory free at boot, which no process in memory exceeds.
     """
     if p.p_state is not Prs.NORMAL or p.p_flag & (P_INEXEC | P_SYSTEM | P_WEXIT) or p.p_flag & P_INMEM:
         return False
-    return p.p_vmspace != 0 and all(_settled(td) for td in p.p_threads)
+    vm = k.s.vmspaces.get(p.p_vmspace)
+    if vm is None or (vm.vm_drained and vm.vm_refcnt == 1):
+        return False
+    return all(_settled(td) for td in p.p_threads)
 
 
 def _settled(td: Thread) -> bool:

@@ -245,6 +245,8 @@ class Proc:
     p_swtick: int = 0
     """Unsigned (u_int)."""
     p_nice: int = 0
+    p_skip: int = 0
+    """Why swapout_procs passed it over the last time (glue_swap.Skip); 0: it did not."""
     p_vmspace: int = 0
     """0: none."""
     p_threads: list[Thread] = field(default_factory=list)
@@ -272,6 +274,8 @@ class Vmspace:
     """Resident pages at the last swap-out."""
     vm_shm: bool = False
     """System V shared memory is attached."""
+    vm_drained: bool = False
+    """Its process is swapped out and the RSS pass has taken its last resident page."""
 
 
 class TimerKind(IntEnum):

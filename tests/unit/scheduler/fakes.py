@@ -30,6 +30,7 @@ from services.ports.physmem import (
     PagesNeeded,
     PhysmemPort,
     Pins,
+    ResidentCounts,
     SfBuf,
     SpaceId,
     SpaceInfo,
@@ -178,9 +179,9 @@ class FakePhysmem:
         self.ctx.upcalls.oom_vote |= self.oom_vote and pass_ > 1
         return PageoutResult(cost_us=10)
 
-    def map_deactivate(self, limits: list[Any]) -> Empty:
+    def map_deactivate(self, limits: list[Any]) -> ResidentCounts:
         self.calls.append(("map_deactivate", [limit.vmspace for limit in limits]))
-        return Empty()
+        return ResidentCounts([0] * len(limits))
 
     def free_memory(self, pages: int) -> None:
         """Memory was freed: enough to end the shortage."""

@@ -91,7 +91,7 @@ def test_a_lost_swapout_race_is_a_failed_kassert_or_goes_on_without_invariants()
         k, p = driver.m.core.k, driver.proc(100)
         p.p_flag = (p.p_flag & ~P_INMEM) | P_SWAPPINGOUT
         scan = SwapoutScan(VM_SWAP_NORMAL)
-        scan.trylock_maps(k)
+        scan.count_resident(k, [p.p_vmspace])
         if off:
             assert swapout(k, p, scan) == 0
             assert p.p_flag & (P_INMEM | P_SWAPPINGOUT) == 0

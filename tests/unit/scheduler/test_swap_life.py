@@ -10,7 +10,7 @@ from services.ports.common import Answers, Outcome, Setting, Stop, Upcalls
 from services.ports.scheduler import DispatchKind, Left, Trap, TrapOp
 from services.runtime.errors import KernelPanic, Refused
 from services.runtime.events import Kind, unpack
-from services.scheduler import glue_swap
+from services.scheduler import glue_swap, kthreads
 from services.scheduler.inspect import check_state
 from services.scheduler.proc_flags import P_INMEM, P_SWAPPINGIN, P_SWAPPINGOUT, TDF_SWAPINREQ, TDI_SLEEPING, TDI_SWAPPED
 from services.scheduler.sleepq import sleepq_remove
@@ -80,14 +80,14 @@ def test_one_kstack_call_for_all_processes_and_one_trylock():
     pass_time(driver, 3)
     driver.m.core.swapout_procs(NORMAL)
     assert [len(tids) for tids in driver.m.kstack.named("vm_thread_swapout")] == [7]
-    assert [len(spaces) for spaces in driver.m.physmem.named("vm_map_trylock")] == [8]
+    assert [len(spaces) for spaces in driver.m.physmem.named("vm_map_trylock")] == [7]
     assert driver.m.core.stats().swapouts == 7
     assert check_state(driver.m.core.k)[0] == []
     done = events(driver, Kind.SWAPOUT_DONE)[0]
     assert (done.a, done.b) == (7, 12)
 
 
-def test_skips_are_recorded_once_a_call_with_their_line():
+def test_skips_are_recorded_with_their_line():
     driver = asleep()
     driver.m.core.k.s.scripted = True
     pass_time(driver, 3)
@@ -132,12 +132,54 @@ def test_a_locked_map_saves_its_process():
     driver.m.physmem.locked.add(driver.proc().p_vmspace)
     driver.m.core.swapout_procs(NORMAL)
     assert driver.m.core.stats().swapouts == 0
-    assert driver.proc().p_vmspace not in driver.m.physmem.named("vm_map_unlock")[0]
+    assert driver.m.physmem.named("vm_map_trylock") == [[driver.proc().p_vmspace]]
+    assert driver.m.physmem.named("vm_map_unlock") == []
+
+
+def test_only_maps_that_decide_something_are_asked_for():
+    driver = booted((1, 0), (2, 0))
+    driver.report(sleep(100 * SECOND))
+    driver.m.core.swapout_procs(NORMAL)
+    assert driver.m.physmem.named("vm_map_trylock") == []
+    driver.m.core.k.s.scripted = True
+    driver.m.core.swapout_procs(NORMAL)
+    assert sorted(driver.m.physmem.named("vm_map_trylock")[0]) == sorted({p.p_vmspace for p in _users(driver)})
+
+
+def test_a_process_that_stays_for_the_same_reason_is_told_once():
+    driver = booted((1, 0), (2, 0))
+    driver.report(sleep(100 * SECOND))
+    for _ in range(3):
+        driver.m.core.swapout_procs(NORMAL)
+    skips = [event.subject for event in events(driver, Kind.SWAPOUT_SKIP)]
+    assert len(skips) == len(set(skips)) == len(driver.m.core.k.s.allproc)
+    pass_time(driver, 3)
+    driver.m.core.swapout_procs(NORMAL)
+    assert driver.proc().p_flag & P_INMEM == 0
+    for _ in range(2):
+        driver.m.core.swapout_procs(NORMAL)
+    told = [event.outcome for event in events(driver, Kind.SWAPOUT_SKIP) if event.subject == driver.proc().p_pid]
+    assert told[-1] == glue_swap.Skip.NOT_INMEM
+    assert told.count(glue_swap.Skip.NOT_INMEM) == 1
+
+
+def test_the_rss_pass_leaves_drained_processes_alone_until_they_are_back():
+    driver = asleep(seconds=5)
+    pass_time(driver, 3)
+    k, p = driver.m.core.k, driver.proc()
+    driver.m.core.swapout_procs(NORMAL)
+    kthreads._enforce_limits(k)
+    kthreads._enforce_limits(k)
+    assert driver.m.physmem.named("map_deactivate") == [[p.p_vmspace]]
+    assert k.s.vmspaces[p.p_vmspace].vm_drained
+    driver.m.core.faultin([p.p_pid], [], 0)
+    assert not k.s.vmspaces[p.p_vmspace].vm_drained
 
 
 def test_a_shared_map_is_locked_once():
     driver = booted((1, 0), (2, 0))
     driver.report(Trap(TrapOp.FORK, a=1, b=1, cookie=7))
+    driver.m.core.k.s.scripted = True
     driver.m.core.swapout_procs(NORMAL)
     assert sorted(driver.m.physmem.named("vm_map_trylock")[0]) == sorted({p.p_vmspace for p in _users(driver)})
 
