@@ -36,7 +36,7 @@ from services.ports.scheduler import (
 )
 from services.runtime.errors import Reason, Refused
 
-_IDLE_LIMIT_US = 10_000_000
+_IDLE_LIMIT_US = 60_000_000
 """Virtual time that one call of the scheduler may pass before it answers, so that a long sleep shows progress."""
 
 

@@ -54,6 +54,7 @@ from services.ports.physmem import (
     Evicted,
     HeldPages,
     IcacheSync,
+    IdleScans,
     ImagePages,
     KmemData,
     KmemRange,
@@ -433,6 +434,10 @@ class PhysmemCore:
         """vm_pageout_scan: inactive scan with laundering, active scan, swap-out request (see upcalls)."""
         vm_pager_flush(self.vm)
         return self._done(vm_pageout.pageout_scan(self.vm, pass_))
+
+    def pageout_idle(self, until_us: int, lag_us: int, requests: bool) -> IdleScans:
+        """The page daemon's scans of pass 0 while nobody else runs, one a second, in one call."""
+        return self._done(vm_pageout.pageout_idle(self.vm, until_us, lag_us, requests))
 
     def map_deactivate(self, limits: list[RssLimit]) -> ResidentCounts:
         """vm_pageout_map_deactivate_pages for each address space whose map can be locked."""

@@ -33,7 +33,7 @@ from services.physmem.vm_page import (
     vm_paging_target,
 )
 from services.ports.pager import PutPagesStart, PutRun, VmPager
-from services.ports.physmem import PageoutBegin, PageoutResult, PagesNeeded
+from services.ports.physmem import IdleScans, PageoutBegin, PageoutResult, PagesNeeded
 from services.runtime.errors import kassert
 from services.runtime.events import Kind
 
@@ -77,6 +77,26 @@ def pageout_scan(vm: Vm, pass_: int) -> PageoutResult:
         return _scan(vm, pass_)
     finally:
         vm.in_pagedaemon = False
+
+
+def pageout_idle(vm: Vm, until_us: int, lag_us: int, requests: bool) -> IdleScans:
+    """Scans of pass 0 at the times at which the worker makes them while nobody else runs; see PhysmemPort."""
+    ctx, done = vm.ctx, IdleScans()
+    begun_us, begun_ticks = ctx.now_us, ctx.ticks
+    begun_tick = begun_us * ctx.hz // US_PER_SECOND
+    while True:
+        vm_pager_flush(vm)
+        done.cost_us.append(pageout_scan(vm, 0).cost_us)
+        done.swap_request.append(ctx.upcalls.swap_request)
+        ctx.upcalls.swap_request = 0
+        asleep_tick = (ctx.now_us + done.cost_us[-1]) * ctx.hz // US_PER_SECOND
+        wake_us = -(-(asleep_tick + ctx.hz) * US_PER_SECOND // ctx.hz)
+        if ctx.upcalls or wake_us + lag_us >= until_us or (done.swap_request[-1] and not requests):
+            break
+        ctx.now_us = wake_us + lag_us
+        ctx.ticks = c_int(begun_ticks + ctx.now_us * ctx.hz // US_PER_SECOND - begun_tick)
+    ctx.now_us, ctx.ticks = begun_us, begun_ticks
+    return done
 
 
 def _scan(vm: Vm, pass_: int) -> PageoutResult:

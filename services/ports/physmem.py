@@ -468,6 +468,16 @@ class PagesNeeded:
 
 
 @dataclass(slots=True)
+class IdleScans:
+    """Scans of an idle machine, in order."""
+
+    cost_us: list[I64] = field(default_factory=list)
+    """Processor time of each, in microseconds."""
+    swap_request: list[U32] = field(default_factory=list)
+    """Bits VM_SWAP_ that each asked the vmdaemon for."""
+
+
+@dataclass(slots=True)
 class ResidentCounts:
     """What is resident of address spaces."""
 
@@ -785,6 +795,16 @@ class PhysmemPort(Protocol):
 
     def pageout_scan(self, pass_: I32) -> PageoutResult:
         """vm_pageout_scan: inactive scan with laundering, active scan, swap-out request (see upcalls)."""
+        ...
+
+    def pageout_idle(self, until_us: I64, lag_us: U32, requests: bool) -> IdleScans:
+        """The page daemon's scans of pass 0 while nobody else runs, one a second, in one call.
+
+        The scans are at the virtual times at which the daemon would make them: its sleep of a second ends at a tick,
+        and `lag_us` later it has the processor. They end before `until_us`, behind one that wants something, and,
+        unless `requests`, behind one that asks for idle processes to be swapped out. That request is in the answer,
+        one for each scan, not in the up-calls.
+        """
         ...
 
     def map_deactivate(self, limits: list[RssLimit]) -> ResidentCounts:

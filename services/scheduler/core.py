@@ -142,6 +142,7 @@ class SchedulerCore:
         k = self.k
         k.set_time(k.s.now_us)
         dispatch = next_dispatch(k, limit_us)
+        assert not k.idle_scans, "scans were made for a time in which somebody else ran"
         if k.s.samples:
             samples, k.s.samples = k.s.samples, []
             k.kstack.intr_prof_stack_use(samples)

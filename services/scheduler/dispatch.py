@@ -41,6 +41,8 @@ from services.scheduler.upcalls import absorb
 
 MEMORY_WAIT_US_MAX = 600_000_000
 """Virtual time after which programs that only wait for memory count as deadlocked: the page daemon found none."""
+_UNBOUNDED_US = 60_000_000
+"""Idle time that is looked ahead at once where the caller sets no bound."""
 _REASONS_MAX = 8
 
 _FRAMES: dict[type, Callable[[Kern, Thread, Any], bool]] = {
@@ -69,6 +71,7 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
         limit_us: Virtual time up to which idle time may pass; 0: no bound.
     """
     s = k.s
+    k.limit_us = limit_us if limit_us > 0 else s.now_us + _UNBOUNDED_US
     while True:
         absorb(k)
         if fire_due(k):

@@ -41,6 +41,8 @@ class Kern:
         record: What a call from outside does, while there is one.
         busy_map: Address space whose lock somebody else holds at the preemption point that was just passed; 0: none.
         candidates: Whom the swapper may choose; made of the state.
+        limit_us: Virtual time up to which idle time may pass in this call.
+        idle_scans: Scans of pass 0 that were made ahead in this call: cost in microseconds, swap request.
     """
 
     ctx: Context
@@ -49,6 +51,8 @@ class Kern:
     s: SchedState
     record: CallRecord | None = None
     busy_map: int = 0
+    limit_us: int = 0
+    idle_scans: list[tuple[int, int]] = field(default_factory=list)
     candidates: Candidates = field(init=False)
 
     def __post_init__(self) -> None:

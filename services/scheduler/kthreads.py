@@ -7,6 +7,7 @@ from services.ports.physmem import RssLimit
 from services.runtime.errors import KernelPanic
 from services.runtime.events import Kind
 from services.scheduler.glue_swap import faultin, prele, swapout_procs
+from services.scheduler.idle import pageout_scan_idle
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exit import child_channel, ended_children, proc_reap
 from services.scheduler.kern_fork import fork1
@@ -72,8 +73,10 @@ def vm_pageout_worker(k: Kern, td: Thread, f: PagedaemonFrame) -> bool:
         if k.physmem.pageout_begin(f.vmd_pass).lowmem:
             k.kstack.vm_thread_stack_lowmem()
             uma_reclaim(k)
-    result = k.physmem.pageout_scan(f.vmd_pass)
-    k.spend(td, result.cost_us)
+        cost_us = k.physmem.pageout_scan(f.vmd_pass).cost_us
+    else:
+        cost_us = pageout_scan_idle(k, lambda: any(_deactivates(k, p) for p in s.allproc.values()))
+    k.spend(td, cost_us)
     absorb(k)
     if s.oom_vote:
         s.oom_vote = False

@@ -134,8 +134,8 @@ CHANGES = (
     Change(
         "rss-pass-takes-resident",
         KTHREADS,
-        " or p.p_flag & P_INMEM:\n        return False\n    return p.p_vmspace != 0 and all(_settled",
-        ":\n        return False\n    return p.p_vmspace != 0 and all(_settled",
+        " or p.p_flag & P_INMEM:\n        return False\n    vm = ",
+        ":\n        return False\n    vm = ",
         "vm_daemon, vm_pageout.c",
         "pages of a process in memory stay",
         SCHEDULER,

@@ -163,7 +163,7 @@ CHANGES = (
     Change(
         "scan-not-restarted",
         GLUE_SWAP,
-        "            order, position = list(reversed(s.allproc.values())), 0\n",
+        "            order, position = _scan_order(k, scan), 0\n",
         "            position += 1\n",
         "swapout_procs 988",
         "after swapout() the scan begins again at the head",
@@ -172,8 +172,8 @@ CHANGES = (
     Change(
         "scan-oldest-first",
         GLUE_SWAP,
-        "    order = list(reversed(s.allproc.values()))\n",
-        "    order = list(s.allproc.values())\n",
+        "    order = reversed(k.s.allproc.values())\n",
+        "    order = k.s.allproc.values()\n",
         "swapout_procs 865",
         "allproc has the newest process first",
         _A,

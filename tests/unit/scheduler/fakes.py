@@ -22,6 +22,7 @@ from services.ports.physmem import (
     AccessChecks,
     Errno,
     IcacheSync,
+    IdleScans,
     KernReturn,
     MapLocks,
     MapResults,
@@ -178,6 +179,10 @@ class FakePhysmem:
         self.ctx.upcalls.swap_request |= self.swap_request
         self.ctx.upcalls.oom_vote |= self.oom_vote and pass_ > 1
         return PageoutResult(cost_us=10)
+
+    def pageout_idle(self, until_us: int, lag_us: int, requests: bool) -> IdleScans:
+        self.calls.append(("pageout_scan", 0))
+        return IdleScans([10], [self.swap_request])
 
     def map_deactivate(self, limits: list[Any]) -> ResidentCounts:
         self.calls.append(("map_deactivate", [limit.vmspace for limit in limits]))
