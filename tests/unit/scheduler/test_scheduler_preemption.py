@@ -118,10 +118,10 @@ def test_a_map_that_is_locked_at_the_moment_of_the_try_saves_its_process(driver)
     driver.proc(101).p_flag |= P_WEXIT
     lock_map, env = possible(driver, MAP_TRYLOCK)[Act.LOCK_MAP].run, driver.m.ctx.env
     assert lock_map() == driver.proc(100).p_vmspace
-    env.preempt = lambda point: lock_map() if point == MAP_TRYLOCK else None
+    env.preempt, env.preempts = (lambda point: lock_map() if point == MAP_TRYLOCK else None), True
     driver.m.core.swapout_procs(NORMAL)
     assert driver.proc(100).p_flag & P_INMEM
-    env.preempt = no_preemption
+    env.preempt, env.preempts = no_preemption, False
     driver.m.core.swapout_procs(NORMAL)
     assert driver.proc(100).p_flag & P_INMEM == 0
 
