@@ -11,7 +11,8 @@ import pytest
 from systems import start_system
 
 from clients.checkpoint import restore, take
-from clients.health import serving
+from clients.embedded_redis import EmbeddedRedis
+from clients.health import service_state, serving
 from clients.run import Limit, Run
 from clients.system import UPSTREAMS, System, SystemConfig
 from clients.workload import load_workload
@@ -173,3 +174,26 @@ def test_a_run_goes_on_from_its_checkpoint_after_a_service_lost_its_memory(fleet
         report = again.report(again.execute())
     assert report["end"] == "complete"
     assert report["event_hash"] == whole
+
+
+def test_redis_may_go_and_come_back_in_the_middle_of_a_run(whole, tmp_path):
+    redis = EmbeddedRedis.start(tmp_path)
+    try:
+        with System.start(SystemConfig(machine="m", redis=redis.url)) as system:
+            run = Run(system.kernel, load_workload("tiny"))
+            run.boot()
+            run.execute(limit=Limit(dispatches=200))
+            redis.close()
+            run.execute(limit=Limit(dispatches=500))
+            assert service_state(system.addresses["scheduler"]).health == "SERVING"
+            until(lambda: service_state(system.addresses["scheduler"]).info.board == "degraded")
+            assert service_state(system.addresses["scheduler"]).info.board_lag_ms > 0
+            redis = EmbeddedRedis.start(tmp_path)
+            time.sleep(1.0)
+            for port in system.kernel.ports().values():
+                own = port.counters()
+                assert system.kernel.board.read(own.names) == dict(zip(own.names, own.values, strict=True))
+            assert service_state(system.addresses["scheduler"]).info.board_lag_ms == 0
+            assert run.report(run.execute())["event_hash"] == whole
+    finally:
+        redis.close()
