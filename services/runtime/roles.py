@@ -53,8 +53,8 @@ CALLED_BY_SERVICES = {
     ),
     "physmem": frozenset(
         {
-            "complete_io", "kmem_write", "lose_page", "map_deactivate", "map_ops", "pageout_begin", "pageout_scan",
-            "pageout_wait_test", "stack_create", "stack_destroy", "stack_swapin", "stack_swapout",
+            "complete_io", "kmem_write", "lose_page", "map_deactivate", "map_ops", "pageout_begin", "pageout_idle",
+            "pageout_scan", "pageout_wait_test", "stack_create", "stack_destroy", "stack_swapin", "stack_swapout",
             "vm_imgact_map_page", "vm_imgact_unmap_page", "vm_map_trylock", "vm_map_unlock", "vm_sync_icache",
             "vm_wait", "vmspace_alloc", "vmspace_fork", "vmspace_free", "vmspace_ref", "vslock", "vsunlock",
         }
