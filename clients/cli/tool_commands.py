@@ -18,6 +18,7 @@ from services.runtime.tls import Tls
 
 if TYPE_CHECKING:  # heavy: only the command itself pays for it
     from clients.system import System
+    from clients.trace_convert import Format
 
 trace = typer.Typer(help="Captured programs.", no_args_is_help=True)
 
@@ -85,6 +86,51 @@ def trace_info(file: Annotated[Path, typer.Argument(help="A trace file.")], as_j
         origin = f"forked by task {task.parent}" if task.parent >= 0 else "started first"
         print(f"task {task.index:<6} {task.name}, {origin}, {len(task.execs)} execs")
     return Exit.OK
+
+
+@trace.command("convert")
+def trace_convert(
+    source: Annotated[Path, typer.Argument(help="What to read: a .vmtrace, or a trace of another tool (--from).")],
+    target: Annotated[Path, typer.Argument(help="What to write: a .vmtrace, or a trace for another tool (--to).")],
+    from_: Annotated[
+        str, typer.Option("--from", metavar="FORMAT", help="lackey, lines (hex-address R|W) or oracle; none: .vmtrace.")
+    ] = "",
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="lackey, lines or oracle; none: .vmtrace.")] = "",
+) -> int:
+    """Convert traces: valgrind's lackey text, `hex-address R|W` lines, libCacheSim's oracleGeneral.
+
+    Examples:
+    * `vmglue trace convert --from lackey lackey.txt program.vmtrace`
+    * `vmglue trace convert --to oracle sort.vmtrace sort.oracleGeneral`
+    * `vmglue trace convert --from lines addresses.txt --to oracle addresses.oracleGeneral`
+    """
+    from clients.trace import Trace
+    from clients.trace_convert import export_trace, import_trace
+
+    came, goes = _format("--from", from_), _format("--to", to)
+    _check_target(target)
+    found = import_trace(source, came) if came else Trace.open(source)
+    if goes is None:
+        found.save(target)
+        totals = found.header.totals
+        print(f"{target}: {totals.references:,} references in {totals.records:,} run records")
+    else:
+        print(f"{target}: {export_trace(found, target, goes):,} accesses")
+    return Exit.OK
+
+
+def _format(option: str, name: str) -> Format | None:
+    from clients.trace_convert import Format
+
+    known = [form.value for form in Format]
+    if name and name not in known:
+        raise BadInput(f"{option} {name}: expected one of {', '.join(known)}")
+    return Format(name) if name else None
+
+
+def _check_target(path: Path) -> None:
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise BadInput(f"{path}: cannot be written; expected a file in a directory that exists")
 
 
 def events(
