@@ -253,7 +253,7 @@ class MachineServicer(MachineServiceServicer):
         except Refused as refused:
             _abort(context, refusal(refused, 0))
         except ServiceLost as lost:
-            _abort(context, loss(lost))
+            _abort(context, loss(lost, 0))
         except (WrongState, KernelPanic) as wrong:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(wrong))
         except (CheckpointError, UploadError, WorkloadError) as wrong:
@@ -261,7 +261,7 @@ class MachineServicer(MachineServiceServicer):
         except Exception as error:
             error_id = uuid.uuid4().hex[:12]
             self._log.error("internal error", error_id=error_id, exc_info=error)
-            _abort(context, internal(error_id))
+            _abort(context, internal(error_id, 0))
         raise AssertionError("abort returned")
 
     def _change(self, context: grpc.ServicerContext, rpc: str, request_id: str, act: Callable[[], Answer]) -> Answer:

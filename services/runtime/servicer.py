@@ -115,7 +115,7 @@ class PortServicer:
             except Refused as refused:
                 _abort(context, refusal(refused, node.boot_id))
             except ServiceLost as lost:
-                _abort(context, loss(lost))
+                _abort(context, loss(lost, node.boot_id))
             except Exception as error:
                 self._fail(rpc, request.header.request_id, error, context)
 
@@ -200,7 +200,7 @@ class PortServicer:
         """Log an unexpected error under an id and tell the caller the id alone."""
         error_id = uuid.uuid4().hex[:12]
         self._log.error("internal error", error_id=error_id, rpc=rpc.name, request_id=request_id, exc_info=error)
-        _abort(context, internal(error_id))
+        _abort(context, internal(error_id, self._node.boot_id))
 
 
 def limit_batches(rpc: Rpc, request: Any) -> None:

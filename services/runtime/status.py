@@ -48,17 +48,16 @@ def refusal(error: Refused, boot_id: int) -> Abort:
     return _abort(grpc.StatusCode[error.reason.status], str(error), details)
 
 
-def loss(error: ServiceLost) -> Abort:
+def loss(error: ServiceLost, boot_id: int) -> Abort:
     """The status of a service below that was lost in the middle of a call."""
-    info = ErrorInfo(
-        reason=Reason.UNAVAILABLE.name, domain=DOMAIN, metadata={"service": error.service, "why": error.why}
-    )
+    about = {"service": error.service, "why": error.why, "boot_id": str(boot_id)}
+    info = ErrorInfo(reason=Reason.UNAVAILABLE.name, domain=DOMAIN, metadata=about)
     return _abort(grpc.StatusCode.UNAVAILABLE, str(error), [info])
 
 
-def internal(error_id: str) -> Abort:
+def internal(error_id: str, boot_id: int) -> Abort:
     """The status of an unexpected error: nothing of it but an id leaves the service."""
-    info = ErrorInfo(reason=INTERNAL, domain=DOMAIN, metadata={"error_id": error_id})
+    info = ErrorInfo(reason=INTERNAL, domain=DOMAIN, metadata={"error_id": error_id, "boot_id": str(boot_id)})
     return _abort(grpc.StatusCode.INTERNAL, f"internal error {error_id}; the service's log explains it", [info])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from services.runtime.errors import STATUS, KernelPanic, Reason, Refused, ServiceFault, ServiceLost, kassert
 from services.runtime.status import Quoted, internal, loss, raised, refusal
@@ -57,14 +59,14 @@ def test_a_refusal_of_another_life_is_a_loss():
 
 
 def test_a_loss_below_names_the_lost_service():
-    lost = over_the_wire(loss(ServiceLost("pager", "gone")))
+    lost = over_the_wire(loss(ServiceLost("pager", "gone"), 7))
     assert isinstance(lost, ServiceLost)
     assert (lost.service, lost.why) == ("pager", "gone")
-    assert ("grpc-retry-pushback-ms", "-1") in loss(lost).trailing_metadata
+    assert ("grpc-retry-pushback-ms", "-1") in loss(lost, 7).trailing_metadata
 
 
 def test_an_unexpected_error_is_an_id():
-    fault = over_the_wire(internal("abc123"))
+    fault = over_the_wire(internal("abc123", 7))
     assert isinstance(fault, ServiceFault)
     assert fault.error_id == "abc123"
 
@@ -93,3 +95,13 @@ def test_kassert_panics_with_function_and_line():
     with pytest.raises(KernelPanic) as panic:
         kassert([], "vslock: empty", "vslock", 184)
     assert (panic.value.text, panic.value.function, panic.value.line) == ("vslock: empty", "vslock", 184)
+
+
+@pytest.mark.parametrize(
+    "abort", [refusal(Refused(Reason.QUOTA, "f", 1, "2"), 7), loss(ServiceLost("pager", "gone"), 7), internal("id", 7)]
+)
+def test_every_error_carries_the_boot_id(abort):
+    status = Status.FromString(dict(abort.trailing_metadata)["grpc-status-details-bin"])
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.metadata["boot_id"] == "7"
