@@ -387,12 +387,12 @@ CHANGES = (
         ("C", "unit/kstack", "unit/physmem/test_physmem_core_stacks.py"),
     ),
     Change(
-        "dispose-leaks-pages",
+        "dispose-still-wired",
         KSTACK_PAGES,
         "        vm_page_unwire(vm, m, PQ_INACTIVE)\n        vm_page_free(vm, m)\n",
-        "        vm_page_unwire(vm, m, PQ_INACTIVE)\n",
-        "vm_thread_stack_dispose 427",
-        "the pages of a destroyed stack are free",
+        "        vm_page_free(vm, m)\n",
+        "vm_thread_stack_dispose 426",
+        "a page is unwired before it is freed",
         _C,
     ),
     Change(

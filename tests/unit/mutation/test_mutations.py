@@ -16,8 +16,9 @@ from tests.mutation.__main__ import CHANGES, main, write_table
 from tests.mutation.change import Change
 from tests.mutation.copies import ROOT, unfit
 from tests.mutation.isolated import Ran, run_tests
-from tests.mutation.outcomes import KILLED, SURVIVED, UNFIT, Outcome, judge, rows_of
+from tests.mutation.outcomes import KILLED, SURVIVED, UNFIT, Outcome, judge, rows_of, verdicts
 
+RENEW = "python -m tests.mutation --only NAME --table docs/mutations.md"
 ADAPT = "adapt its text in tests/mutation/changes to the code as it is now"
 
 
@@ -29,6 +30,12 @@ def test_every_change_fits_the_code(change):
 def test_names_are_unique_and_rules_are_told():
     assert [name for name, count in Counter(change.name for change in CHANGES).items() if count > 1] == []
     assert all(change.rule and change.c and change.tests and change.old != change.new for change in CHANGES)
+
+
+def test_the_table_shows_that_every_change_is_noticed():
+    rows = rows_of((ROOT / "docs/mutations.md").read_text())
+    assert list(rows) == [change.name for change in CHANGES], RENEW
+    assert set(verdicts(rows)) == {KILLED}
 
 
 CHANGE = Change("one", "core.py", "a = 1", "a = 2", "f 1", "a | b", ("unit/test_it.py",))

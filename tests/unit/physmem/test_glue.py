@@ -157,6 +157,10 @@ def test_a_hole_is_no_memory():
     assert useracc(side, space, BASE + 3 * PAGE, 2 * PAGE, 3)
     assert side.core.vslock(space, BASE, 5 * PAGE, 0).error == EFAULT
     assert wired(side, space) == []
+    for page in (0, 3):
+        assert side.core.vslock(space, BASE + page * PAGE, 2 * PAGE, 0).error == 0
+    side.core.vsunlock(space, BASE, 5 * PAGE)
+    assert wired(side, space) == [(0, 2, 1), (3, 5, 1)]
 
 
 def test_scripted_results_of_the_wiring_stand_in_for_the_map():

@@ -4,6 +4,9 @@ import pytest
 from map_side import FIRST, PAGE, STORE, MapSide, record, runs
 
 from hardware_sim.cpu import Pcb
+from services.physmem.kstack_pages import stack_swapin
+from services.physmem.ops import StackSwapinOp
+from services.physmem.page_busy import vm_page_xbusy
 from services.physmem.vm_page import vm_page_cache_free
 from services.ports.common import Answers, Status
 from services.ports.physmem import KmemRange, KmemWrite, PageRequest, StackPages, SwapStack
@@ -236,6 +239,20 @@ def test_scripted_pager_answers_are_applied_page_by_page(answers, requests, queu
     (pages,) = shown(side, stack)
     assert (pages.valid, pages.wired, pages.queue, pages.busy, pages.mapped) == ("VVVV", "1111", queue, "....", "MMMM")
     assert side.core.check().violations == []
+
+
+@pytest.mark.parametrize("idle", range(4))
+def test_a_page_of_a_run_that_is_not_busy_is_a_failed_assertion(idle):
+    side = MapSide()
+    (stack,) = build(side, 4)
+    side.core.stack_swapout([SwapStack(stack, PCB, 9)])
+    frames = [side.vm.objects[stack.obj].resident[i] for i in range(4)]
+    for i, m in enumerate(frames):
+        side.vm.pages.valid[m] = 0
+        if i != idle:
+            vm_page_xbusy(side.vm, m)
+    with pytest.raises(KernelPanic, match=f"^vm_page_assert_xbusied: page {frames[idle]} not exclusive busy$"):
+        stack_swapin(side.vm, StackSwapinOp([SwapStack(stack, pid=9)], frames=frames))
 
 
 def test_kernel_memory_is_read_and_written_across_pages():

@@ -279,7 +279,8 @@ def test_forks_tell_what_they_call_and_wait_where_they_are_left():
     shm, fork = call.steps
     assert (shm.kind, shm.pid, shm.child_pid, shm.vmspace) == (ForkStepKind.SHMFORK, 101, 102, 2)
     assert (fork.kind, fork.tid, fork.child_tid, fork.vmspace, fork.flags) == (ForkStepKind.CPU_FORK, T1, T2, 2, RFPROC)
-    assert m.core.vm_forkproc(T1, 103, 0, 0, RFPROC | RFMEM, 0).error == 0
+    shared = m.core.vm_forkproc(T1, 103, 0, 2, RFPROC | RFMEM, 0)
+    assert (shared.error, shared.steps[0].vmspace) == (0, 1), "RFMEM passes over the address space that comes along"
     assert m.core.proc_states().vmspaces[0].refcnt == 3
     unshare, _ = m.core.vm_forkproc(T1, 0, 0, 0, 0, 0).steps
     assert (unshare.kind, unshare.pid, unshare.old_vmspace, unshare.vmspace) == (ForkStepKind.UNSHARE, 101, 1, 3)
