@@ -77,7 +77,7 @@ def usual(system):
 def test_every_sysctl_around_the_c_file_is_answered_or_said_to_be_absent(system):
     machine(system)
     answered = sysctls(system.kernel)
-    absent = set(re.findall(r"`([a-z_.]+)`", FIDELITY.read_text().split("## Absent sysctls")[1].split("\n## ")[0]))
+    absent = set(re.findall(r"`([a-z_.]+)`", FIDELITY.read_text().split("### Absent sysctls")[1].split("\n## ")[0]))
     assert [name for name in KERNEL_SYSCTLS if name not in answered and name not in absent] == []
     assert [name for name in absent if name in answered] == []
 
