@@ -152,5 +152,6 @@ def stack(session_stack):
     """The stack; what an earlier test took down is up again."""
     states = session_stack.compose("ps", "--format", "{{.Health}}").stdout.split()
     if states != ["healthy"] * (len(PROCESSES) + 1):
+        session_stack.compose("unpause", check=False)
         session_stack.up()
     return session_stack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import pytest
 import redis
 from certificates import tls
 from conftest import PROCESSES, ROOT, SERVICES, run
+from node_client import install
 from systems import start_system
 
 from clients.conform.cases import read_cases
+from clients.conform.families import FAMILIES
 from clients.conform.runner import run_cases
 from clients.exits import BadInput
 from clients.machine_client import MachineClient
@@ -78,26 +81,41 @@ def test_tiny_past_the_orchestrator(stack, expected):
     assert there["event_hash"] == expected["event_hash"]
 
 
-@pytest.mark.parametrize("family", ["D_access_and_wiring", "H_stack_usage"])
-def test_conformance_over_the_published_ports(stack, family):
-    cases = read_cases(CASES / f"{family}.jsonl")[:40]
+@pytest.mark.parametrize(
+    ("family", "count"),
+    [("D_access_and_wiring", 40), ("H_stack_usage", 40)]
+    + [pytest.param(family, None, marks=pytest.mark.slow) for family in FAMILIES],
+)
+def test_conformance_over_the_published_ports(stack, family, count):
+    cases = read_cases(CASES / f"{family}.jsonl")[:count]
     with stack.system() as system:
         outcome = run_cases(system.kernel, cases)
     assert (outcome.passed, outcome.failed) == (len(cases), 0), "\n".join(map(str, outcome.mismatches[:20]))
 
 
-def test_a_foreign_client_over_tls(stack, expected):
+def foreign(stack, *command: object) -> subprocess.CompletedProcess[str]:
+    """A client of another make, which knows the address and an operator's certificate."""
     operator = stack.files_of("operator")
-    environment = {"VMGLUE_TLS_CA": operator.ca, "VMGLUE_TLS_CERT": operator.cert, "VMGLUE_TLS_KEY": operator.key}
+    files = {"VMGLUE_TLS_CA": operator.ca, "VMGLUE_TLS_CERT": operator.cert, "VMGLUE_TLS_KEY": operator.key}
+    environment = {"PATH": os.environ["PATH"], **{name: str(path) for name, path in files.items()}}
+    return subprocess.run(
+        [*map(str, command)], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_python_client_over_tls(stack, expected):
     traces = sorted((ROOT / "clients" / "data" / "traces").glob("*.vmtrace"))
     client, tiny = ROOT / "clients" / "examples" / "client.py", ROOT / "clients" / "data" / "workloads" / "tiny.toml"
-    answer = subprocess.run(
-        [sys.executable, "-I", client, stack.address("orchestrator"), tiny, *traces],
-        env={name: str(path) for name, path in environment.items()},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    answer = foreign(stack, sys.executable, "-I", client, stack.address("orchestrator"), tiny, *traces)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.splitlines()[-1] == f"event hash {expected['event_hash']}"
+
+
+def test_node_client_over_tls(stack, expected, tmp_path):
+    address = stack.address("orchestrator").replace("127.0.0.1", "localhost")
+    answer = foreign(stack, "node", install(tmp_path), address)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout.splitlines()[-1] == f"complete: event hash {expected['event_hash']}"
 
 
 def test_without_a_certificate_nobody_answers(stack):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from node_client import install
 
 from clients.keep import served
 from clients.run import Run
@@ -37,29 +36,12 @@ def address(tmp_path, monkeypatch):
         yield f"unix:{tmp_path / 'machine.sock'}"
 
 
-@contextmanager
-def installed(tmp_path: Path):
-    """The Node.js client with its packages, away from the sources."""
-    for command in ("node", "npm"):
-        if shutil.which(command) is None:
-            pytest.skip(f"{command} is not installed")
-    folder = tmp_path / "clients" / "examples" / "node"
-    shutil.copytree(EXAMPLES / "node", folder, ignore=shutil.ignore_patterns("node_modules"))
-    (tmp_path / "clients" / "data").symlink_to(ROOT / "clients" / "data")
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]
-    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    if answer.returncode:
-        pytest.skip(f"npm cannot install the client's packages: {answer.stderr.strip().splitlines()[-1]}")
-    yield folder
-
-
 def run_client(*command: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_node_client_runs_tiny(address, expected, tmp_path):
-    with installed(tmp_path / "node") as folder:
-        answer = run_client("node", folder / "client.js", address)
+    answer = run_client("node", install(tmp_path / "node"), address)
     assert answer.returncode == 0, answer.stderr
     lines = answer.stdout.splitlines()
     assert lines[0] == f"vmglue.machine.v1.MachineService at {address}"
@@ -72,9 +54,8 @@ def test_node_client_runs_tiny(address, expected, tmp_path):
 
 
 def test_node_client_says_what_is_wrong(tmp_path):
-    with installed(tmp_path / "node") as folder:
-        nowhere = run_client("node", folder / "client.js", f"unix:{tmp_path / 'nowhere'}")
-        unnamed = run_client("node", folder / "client.js")
+    client = install(tmp_path / "node")
+    nowhere, unnamed = run_client("node", client, f"unix:{tmp_path / 'nowhere'}"), run_client("node", client)
     assert (nowhere.returncode, nowhere.stdout) == (1, "")
     assert nowhere.stderr.startswith("client.js: No connection established")
     assert unnamed.stderr == "client.js: usage: node client.js ADDRESS [WORKLOAD.toml]\n"
