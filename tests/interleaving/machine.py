@@ -35,6 +35,7 @@ from services.ports.scheduler import DispatchKind
 from services.runtime.errors import KernelPanic, Refused
 from services.runtime.events import Event, Kind, unpack
 from services.runtime.preemption import Act
+from services.scheduler.proc_flags import P_SWAPPINGOUT
 
 COMMAND = ".venv/bin/python -m tests.interleaving --seed {}"
 """Shows the run of one seed again."""
@@ -178,6 +179,9 @@ def _check(kernel: Kernel, seed: int) -> None:
         violations = port.check().violations
         if violations:
             raise Broken(seed, f"{name}: {violations[0]} (of {len(violations)})")
+    for p in kernel.scheduler.proc_states().procs:
+        if p.flags & P_SWAPPINGOUT:
+            raise Broken(seed, f"pid {p.pid} is on its way out, and nobody takes it there: swapout() does not sleep")
 
 
 def _seen(kernel: Kernel, orchestrator: Orchestrator) -> Seen:

@@ -119,6 +119,22 @@ def test_a_drain_during_a_dispose_finds_what_was_cached_before():
     assert core.check().violations == []
 
 
+def test_a_drain_in_the_middle_of_a_batch_finds_the_records_of_the_stacks_before():
+    core, _ = booted()
+    core.vm_thread_new(threads(1, 2, 3), 0)
+    drained = []
+
+    def preempt(point):
+        if point == "vm_thread_dispose:451" and len(core.stack_states(False).cache) == 2:
+            drained.append(core.vm_thread_stack_lowmem().freed)
+
+    core._ctx.env.preempt, core._ctx.env.preempts = preempt, True
+    core.vm_thread_dispose([1, 2, 3])
+    assert drained == [[2, 1]]
+    assert core.stack_states(False).cache == [3]
+    assert core.check().violations == []
+
+
 def test_registers_travel_through_the_stack_and_the_swap_device():
     core, memory = booted()
     core.vm_thread_new(threads(1, 2), 0)
