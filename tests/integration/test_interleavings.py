@@ -14,6 +14,7 @@ from services.runtime.preemption import Act
 from tests.interleaving.machine import boot, run, workload
 from tests.interleaving.many import Total, run_all
 
+pytestmark = pytest.mark.timeout(900)  # 40 s on two processors; the limit is for a host that does much else
 ROOT = Path(__file__).parents[2]
 SEEDS = range(1, 2001)
 CALLED = re.compile(r"""(?:preempt|_unlocked)\(\s*"(\w+:\d+)\"""")
