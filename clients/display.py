@@ -150,6 +150,11 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("memory", f"{memory / 2**20:,.0f} MiB (PSS of the services)"),
         ("event hash", report["event_hash"]),
     ]
+    if report["profile"]:
+        figures.insert(-1, ("wall time", _profile(report["profile"])))
+        if report["processor_seconds"]:
+            spent = ", ".join(f"{name} {seconds} s" for name, seconds in report["processor_seconds"].items())
+            figures.insert(-1, ("processors", spent))
     if report["recovery"] is not None:
         figures.insert(6, ("recovery", _recovery(report["recovery"])))
     if report["swapouts"]:
@@ -174,6 +179,13 @@ def _latency(row: Mapping[str, int]) -> str:
     return (
         f"p50 {duration(row['p50'])}, p99 {duration(row['p99'])}, max {duration(row['max'])} ({row['count']:,} samples)"
     )
+
+
+def _profile(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The five longest of the calls, and the orchestrator's own time."""
+    *calls, own = rows
+    words = [f"{row['what']} {row['seconds']:.2f} s in {row['calls']:,}" for row in calls[:5]]
+    return ", ".join([*words, f"{own['what']} {own['seconds']:.2f} s"])
 
 
 def _recovery(row: Mapping[str, int]) -> str:

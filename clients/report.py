@@ -181,6 +181,8 @@ def build_report(
         "processes": [_process(row) for row in rows],
         "services": kernel.service_rows(),
         **_counters(kernel, merged),
+        "profile": [],
+        "processor_seconds": {},
         "identities": violated(merged, rows, stats),
         "samples": samples.series,
     }

@@ -10,6 +10,7 @@ from typing import Any
 from clients.event_file import EventRecorder
 from clients.kernel import Kernel
 from clients.orchestrator import InvariantViolated, Orchestrator
+from clients.profile import Profile
 from clients.report import Ending, Sample, Samples, build_report, take_sample
 from clients.workload import Workload
 from services.ports.scheduler import DispatchKind
@@ -63,6 +64,7 @@ class Run:
         kernel: The four services.
         workload: Machine and programs.
         check: Ask every service for its invariants after every batch.
+        profile: What times the calls of this run; None: nothing does.
         recorder: Where events are recorded on the way; None: nowhere.
         orchestrator: What executes it.
         samples: Series for the plots.
@@ -75,6 +77,7 @@ class Run:
     workload: Workload
     check: bool = False
     recorder: EventRecorder | None = None
+    profile: Profile | None = None
     orchestrator: Orchestrator = field(init=False)
     samples: Samples = field(default_factory=Samples)
     detail: str = ""
@@ -144,7 +147,11 @@ class Run:
         self.samples.close(take_sample(self.kernel, self.orchestrator.dispatch.now_us))
         if self.recorder is not None:
             self.recorder.collect(self.kernel)
-        return build_report(self.orchestrator, self.samples, self.wall_s, ending, self.detail)
+        report = build_report(self.orchestrator, self.samples, self.wall_s, ending, self.detail)
+        if self.profile is not None:
+            report["profile"] = self.profile.rows(self.wall_s)
+            report["processor_seconds"] = self.profile.processor_s()
+        return report
 
     def ending(self) -> Ending:
         """How it stands between two slices: panicked, complete, deadlocked, or else paused."""

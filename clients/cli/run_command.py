@@ -56,6 +56,8 @@ class RunOptions:
     """Services that run elsewhere; empty: started."""
     check: bool
     """Verify invariants after every batch."""
+    profile: bool
+    """Time the calls."""
     tls: Tls | None = None
     """Who calls a running system, or services that run elsewhere."""
 
@@ -79,6 +81,7 @@ def run(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.")] = None,
     events: Annotated[Path | None, typer.Option(metavar="FILE", help="Record every event (`vmglue events`).")] = None,
     check: Annotated[bool, typer.Option("--check", help="Verify all invariants after every batch.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Report where the wall time went (own systems).")] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show neither progress nor the final table.")] = False,
     *,
@@ -97,7 +100,7 @@ def run(
     from clients.workload import load_workload, override
 
     chosen = override(load_workload(workload), ram=ram, swap=swap, seed=seed, preempt_seed=preempt_seed, sysctls=set_)
-    options = RunOptions(wiring, target, redis, parse_services(service), check, tls)
+    options = RunOptions(wiring, target, redis, parse_services(service), check, profile, tls)
     for path in (report, html, events):
         _check_writable(path)
     with Interrupts() as interrupts, ExitStack() as stack:
@@ -118,11 +121,13 @@ def _run_here(
     interrupts: Interrupts,
 ) -> dict[str, Any]:
     """Run on a system that is started for it and ended after it."""
+    from clients.profile import Profile
     from clients.run import Run
     from services.runtime.errors import ServiceFault, ServiceLost
 
     with _system(options, display, interrupts) as system:
-        run = Run(system.kernel, workload, options.check, recorder)
+        timer = Profile(system.kernel) if options.profile else None
+        run = Run(system.kernel, workload, options.check, recorder, timer)
         try:
             run.boot()
             interrupts.check()

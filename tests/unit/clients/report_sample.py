@@ -42,6 +42,11 @@ def sample_report() -> dict[str, Any]:
             "major_fault": {"count": 391, "p50": 6_100, "p99": 24_800, "max": 61_300},
         },
         "identities": [],
+        "profile": [
+            {"what": "physmem.access", "calls": 1_183, "seconds": 1.25},
+            {"what": "orchestrator", "calls": 0, "seconds": 0.5},
+        ],
+        "processor_seconds": {"physmem": 1.1},
         "recovery": {
             "begun_us": 400_000,
             "ended_us": 2_000_000,
