@@ -158,15 +158,18 @@ class Checkpoint:
             state = decode(unseal(image), self.registry)
         except SnapshotError as error:
             raise _refused("data", f"{len(image)} bytes", f"an intact checkpoint: {error}") from None
-        if not isinstance(state, ServiceState) or state.service != self._ctx.service:
-            raise _refused("data", getattr(state, "service", "something else"), f"a checkpoint of {self._ctx.service}")
-        if not (isinstance(state.ctx, ContextState) and state.ctx.whole and isinstance(state.core, self._core)):
-            raise _refused("data", state.service, "a checkpoint of this version of the program")
+        name = self._ctx.service
+        if not isinstance(state, ServiceState):
+            raise _refused("data", "something else", f"a checkpoint of {name}")
         try:
-            check(state, ServiceState, state.service)
-            check(state.core, self._core, f"{state.service}.core")
+            check(state, ServiceState, name)
+            if state.service != name:
+                raise _refused("data", state.service, f"a checkpoint of {name}")
+            check(state.core, self._core, f"{name}.core")
         except Misfit as misfit:
             raise _refused(misfit.path, misfit.value, misfit.expected) from None
+        if not state.ctx.whole:
+            raise _refused("data", name, "a checkpoint of this version of the program")
         if state.ctx.scripts and not self._ctx.inject_permitted:
             raise Refused(
                 Reason.INJECTION_REFUSED, "data", "scripted answers", "a system that was started with injection allowed"
