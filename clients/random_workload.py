@@ -6,6 +6,7 @@ FIRST COUNT` runs many with all checks on and prints the command that repeats ea
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,10 @@ from hardware_sim.disk import splitmix64
 
 PREFIX = "random:"
 """What stands before the seed in a workload's name."""
+
+
+_TOLD_EVERY = 25
+"""Seeds between two lines of progress."""
 
 
 class _Draws:
@@ -129,6 +134,8 @@ def main(first: int, count: int) -> int:
     """Run `count` seeds from `first` on; the number of failures, at most 1, is the exit code."""
     begun, failures = time.monotonic(), 0
     for seed in range(first, first + count):
+        if (seed - first) % _TOLD_EVERY == 0:
+            print(f"seed {seed}, {failures} failures so far", file=sys.stderr, flush=True)
         wrong = failure(seed)
         if wrong:
             failures += 1
@@ -138,4 +145,12 @@ def main(first: int, count: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
+    parser = argparse.ArgumentParser(
+        prog="python -m clients.random_workload",
+        description="Run random workloads with all checks on; a failure prints its seed and the command that repeats it.",
+        epilog="example: python -m clients.random_workload 0 500",
+    )
+    parser.add_argument("first", type=int, help="first seed")
+    parser.add_argument("count", type=int, help="number of seeds")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.first, arguments.count))
