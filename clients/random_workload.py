@@ -147,7 +147,7 @@ def main(first: int, count: int) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m clients.random_workload",
-        description="Run random workloads with all checks on; a failure prints its seed and the command that repeats it.",
+        description="Run random workloads with all checks on; a failure prints the command that repeats it.",
         epilog="example: python -m clients.random_workload 0 500",
     )
     parser.add_argument("first", type=int, help="first seed")
