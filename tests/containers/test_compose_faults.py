@@ -24,6 +24,8 @@ from services.runtime.errors import ServiceLost
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 MIDDLE = 200
 """Dispatches after which a run is well under way, and far from its end."""
+REFUSALS = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+"""How gRPC ends a call that no handler has seen: CANCELLED if it came in the moment of the closing."""
 TOLD_S = 100
 """Longest time until a caller is told: a silent peer is noticed after 15 s, then it is called anew for a while."""
 
@@ -129,6 +131,7 @@ class Calls:
 
     stack: Stack
     part: str
+    channels: int
     ended: threading.Event = field(default_factory=threading.Event)
     answered: int = 0
     refused: list[tuple[float, grpc.StatusCode]] = field(default_factory=list)
@@ -150,7 +153,7 @@ class Calls:
 
 @contextmanager
 def under_load(stack: Stack, part: str, channels: int = 4):
-    calls = Calls(stack, part)
+    calls = Calls(stack, part, channels)
     with ThreadPoolExecutor(channels) as pool:
         for _ in range(channels):
             pool.submit(calls.one_after_another)
@@ -169,7 +172,8 @@ def test_sigterm_under_load(stack, expected, part):
         signalled = time.monotonic()
         stack.compose("stop", part)
     assert calls.answered > 20
-    assert {code for _, code in calls.refused} == {grpc.StatusCode.UNAVAILABLE}
+    assert {code for _, code in calls.refused} <= REFUSALS
+    assert len(calls.refused) == calls.channels
     assert all(begun > signalled for begun, _ in calls.refused)
     state = stack.inspect(part)["State"]
     assert (state["Status"], state["ExitCode"], state["OOMKilled"]) == ("exited", 0, False)
