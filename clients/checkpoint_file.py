@@ -1,6 +1,6 @@
 """The file of a checkpoint: what it is of, and one sealed snapshot for each part of the machine.
 
-The file is a line ``vmglue-checkpoint 1``, the length of a JSON header (uint32, little-endian), the header, the parts
+The file is a line ``vmglue-checkpoint 2``, the length of a JSON header (uint32, little-endian), the header, the parts
 one behind the other as the header lists them, and a checksum over everything before it (BLAKE2b, 32 bytes).
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from services.runtime.snapshot import SnapshotError, decode, unseal
 
-VERSION = 1
+VERSION = 2
 """Version of the file; a reader refuses any other."""
 _NAME = b"vmglue-checkpoint "
 _LENGTH = struct.Struct("<I")

@@ -9,7 +9,7 @@ import pytest
 from systems import start_system
 
 from clients.checkpoint import restore, take
-from clients.checkpoint_file import CheckpointError, CheckpointFile
+from clients.checkpoint_file import VERSION, CheckpointError, CheckpointFile
 from clients.kernel import SERVICES
 from clients.run import Ending, Limit, Run
 from clients.system import System
@@ -141,8 +141,9 @@ def test_damaged_files_are_refused_whole(tiny):
 
 def test_newer_and_other_files_are_refused_with_the_reason(tiny):
     files, _ = tiny
-    newer = files[0].replace(b"vmglue-checkpoint 1\n", b"vmglue-checkpoint 2\n", 1)
-    with pytest.raises(CheckpointError, match="version '2'; this program reads version 1"):
+    line = b"vmglue-checkpoint %d\n"
+    newer = files[0].replace(line % VERSION, line % (VERSION + 1), 1)
+    with pytest.raises(CheckpointError, match=f"version .{VERSION + 1}.; this program reads version {VERSION}"):
         CheckpointFile.unpack(newer)
     for other in (b"", b"vmglue-events 1\n{}\n", b"vmglue-checkpoint 1", b"\x7fELF" * 100):
         with pytest.raises(CheckpointError):
