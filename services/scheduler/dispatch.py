@@ -16,7 +16,7 @@ from services.scheduler.kern_fork import fork1
 from services.scheduler.kern_syscalls import map_change, ptrace_call, sleep_call, sysctl_call
 from services.scheduler.kthreads import hold_main, init_main, vm_daemon, vm_pageout_worker
 from services.scheduler.proc_flags import P_SYSTEM, TDI_SWAPPED
-from services.scheduler.runq import mi_switch, on_cpu, sched_choose
+from services.scheduler.runq import loadav, mi_switch, on_cpu, sched_choose, schedcpu
 from services.scheduler.sleepq import sleepq_timeout, wakeup
 from services.scheduler.state import (
     INIT,
@@ -73,6 +73,8 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
     s = k.s
     k.limit_us = limit_us if limit_us > 0 else s.now_us + _UNBOUNDED_US
     while True:
+        loadav(k)
+        schedcpu(k)
         absorb(k)
         if fire_due(k):
             continue
@@ -136,11 +138,12 @@ def next_due(k: Kern) -> int | None:
 
 
 def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
-    """The thread returns to user mode: a slice up to its end or the next timer."""
+    """The thread returns to user mode: a slice up to its end, the next timer or the next turn of schedcpu."""
     s = k.s
     td.td_priority = td.td_user_pri
     due = next_due(k)
-    budget = td.td_slice_us if due is None else min(td.td_slice_us, due - s.now_us)
+    until = s.schedcpu_due_us if due is None else min(due, s.schedcpu_due_us)
+    budget = min(td.td_slice_us, until - s.now_us)
     if p.p_sig:
         budget = 1
     s.user_ran_us = s.now_us

@@ -9,6 +9,7 @@ from services.scheduler.glue_fork import vm_waitproc, vmspace_free, vmspace_ref
 from services.scheduler.glue_swap import p_lock_channel
 from services.scheduler.kern import Kern
 from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, P_WEXIT, PWAIT, TDF_CANSWAP, Prs, Tds
+from services.scheduler.runq import sched_exit
 from services.scheduler.sleepq import msleep, wakeup
 from services.scheduler.state import INIT, ExitFrame, Proc, Thread, WaitFrame
 
@@ -38,6 +39,7 @@ def exit1(k: Kern, td: Thread, f: ExitFrame) -> bool:
     s.zombproc[p.p_pid] = p
     p.p_state = Prs.ZOMBIE
     k.ctx.event(Kind.PROC_EXIT, p.p_pid, f.status, td.td_runtime_us)
+    sched_exit(k.proc(p.p_pptr).p_threads[0], td)
     _reparent(k, p)
     wakeup(k, child_channel(p.p_pptr))
     td.td_state, td.td_frame = Tds.INACTIVE, None

@@ -1,15 +1,16 @@
-"""The run queue: 4BSD's rules in short.
+"""The run queue, priorities and load of sched_4bsd.c and kern_synch.c (loadav).
 
 Queues of four priorities each, first come first served within one; a slice of hz / 10 ticks, then to the tail. The user
-priority is PUSER + estcpu / 8 + (nice + 20) as in sched_4bsd.c, estcpu being recent processor time in units of 1/128 s.
-Deviations: estcpu decays by a third for each whole second (4BSD's factor at a load of one), computed when it is needed
-instead of once a second over all threads; there is one processor.
+priority is PUSER + estcpu / 8 + (nice + 20), estcpu being recent processor time in units of 1/128 s. Each second
+schedcpu lets it decay by 2 * load / (2 * load + 1), load being the average of a minute; a sleeper's decay of all but
+its first second is made up for when it wakes (updatepri). Deviations are in docs/fidelity.md.
 """
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
+from hardware_sim.clock import US_PER_SECOND
 from services.runtime.events import Kind
 from services.scheduler.kern import Kern
 from services.scheduler.proc_flags import PRI_MAX_TIMESHARE, PRI_MIN_TIMESHARE, PRI_TIMESHARE, PRIO_MIN, PUSER, Tds
@@ -17,24 +18,84 @@ from services.scheduler.state import Thread
 
 SLICE_US = 100_000
 """A slice: hz / 10 ticks."""
+FSCALE = 2048
+"""1.0 in fixed point (sys/param.h)."""
+LOADAV_US = 5 * US_PER_SECOND
+"""Between two samples of the load."""
+_CEXP = (1884, 2014, 2036)
+"""exp(-1/12), exp(-1/60), exp(-1/180) in units of 1 / FSCALE: what a sample leaves of the averages of 1, 5, 15 min."""
 _RQ_PPQ = 4
 _INVERSE_ESTCPU_WEIGHT = 8
 _STATHZ_US = 1_000_000 // 128
-_DECAY_US = 1_000_000
-_DECAY_STEPS_MAX = 64
+_PRIO_RANGE = 40
+ESTCPU_US_MAX = (
+    _INVERSE_ESTCPU_WEIGHT * (_PRIO_RANGE + PRI_MAX_TIMESHARE - PRI_MIN_TIMESHARE) + _INVERSE_ESTCPU_WEIGHT - 1
+) * _STATHZ_US
+"""ESTCPULIM: more recent processor time makes no difference."""
+
+
+def loadav(k: Kern) -> None:
+    """Take the samples of the load that are due (kern_synch.c loadav): threads on the run queue and the processor."""
+    s = k.s
+    while s.loadav_due_us <= s.now_us:
+        s.loadav_due_us += LOADAV_US
+        nrun = (len(s.runq) + (s.curthread != 0)) * FSCALE
+        s.ldavg = [(cexp * avg + nrun * (FSCALE - cexp)) // FSCALE for cexp, avg in zip(_CEXP, s.ldavg, strict=True)]
+
+
+def schedcpu(k: Kern) -> None:
+    """schedcpu, once a second: recent processor time decays, and runnable threads go where their priority is now."""
+    s = k.s
+    if s.now_us < s.schedcpu_due_us:
+        return
+    s.schedcpu_due_us = (s.now_us // US_PER_SECOND + 1) * US_PER_SECOND
+    moved = False
+    for at, (queue, _, tid) in enumerate(s.runq):
+        td = s.threads[tid]
+        _decayed_priority(k, td)
+        if td.td_priority // _RQ_PPQ != queue:
+            s.runq[at] = (td.td_priority // _RQ_PPQ, k.next_seq(), tid)
+            moved = True
+    if moved:
+        heapify(s.runq)
+    if s.curthread:
+        _decayed_priority(k, s.threads[s.curthread])
+
+
+def _decayed_priority(k: Kern, td: Thread) -> None:
+    """Decay and resetpriority_thread: a thread that has a kernel priority, until it returns to user mode, keeps it."""
+    updatepri(k, td)
+    if PRI_MIN_TIMESHARE <= td.td_priority <= PRI_MAX_TIMESHARE:
+        td.td_priority = td.td_user_pri
+
+
+def updatepri(k: Kern, td: Thread) -> None:
+    """Decay recent processor time by every second since it last did, then resetpriority.
+
+    The load is the present one for all of them; C takes that of the time for the first second of a sleep.
+    """
+    s = k.s
+    seconds = s.now_us // US_PER_SECOND - td.td_estcpu_at_us // US_PER_SECOND
+    td.td_estcpu_at_us = s.now_us
+    factor = 2 * s.ldavg[0]
+    td.td_estcpu_us = min(td.td_estcpu_us, ESTCPU_US_MAX)
+    while seconds and td.td_estcpu_us:
+        td.td_estcpu_us = factor * td.td_estcpu_us // (factor + FSCALE)
+        seconds -= 1
+    resetpriority(k, td)
 
 
 def resetpriority(k: Kern, td: Thread) -> None:
-    """Recompute the user priority from recent processor time and nice (sched_4bsd.c resetpriority)."""
-    steps = min((k.s.now_us - td.td_estcpu_at_us) // _DECAY_US, _DECAY_STEPS_MAX)
-    if steps:
-        td.td_estcpu_at_us = k.s.now_us
-        for _ in range(steps):
-            td.td_estcpu_us = td.td_estcpu_us * 2 // 3
+    """The user priority from recent processor time and nice (sched_4bsd.c resetpriority)."""
     if td.td_pri_class == PRI_TIMESHARE:
-        estcpu = td.td_estcpu_us // _STATHZ_US
+        estcpu = min(td.td_estcpu_us, ESTCPU_US_MAX) // _STATHZ_US
         pri = PUSER + estcpu // _INVERSE_ESTCPU_WEIGHT + k.proc(td.td_pid).p_nice - PRIO_MIN
         td.td_user_pri = max(PRI_MIN_TIMESHARE, min(pri, PRI_MAX_TIMESHARE))
+
+
+def sched_exit(parent: Thread, child: Thread) -> None:
+    """sched_exit_thread: the parent answers for the recent processor time of its child."""
+    parent.td_estcpu_us = min(parent.td_estcpu_us + child.td_estcpu_us, ESTCPU_US_MAX)
 
 
 def sched_add(k: Kern, td: Thread) -> None:

@@ -22,7 +22,7 @@ from services.scheduler.proc_flags import (
     Prs,
     Tds,
 )
-from services.scheduler.runq import SLICE_US, resetpriority, sched_add
+from services.scheduler.runq import SLICE_US, sched_add, updatepri
 from services.scheduler.state import Thread, TimerKind
 
 PROC0_CHANNEL = "proc0"
@@ -69,7 +69,7 @@ def sched_wakeup(k: Kern, td: Thread) -> None:
     if td.td_inhibitors & TDI_SWAPPED:
         k.candidates.update(k.proc(td.td_pid), td)
     td.td_slice_us = SLICE_US
-    resetpriority(k, td)
+    updatepri(k, td)
     sched_add(k, td)
 
 

@@ -323,6 +323,12 @@ class SchedState:
     """Address spaces whose map somebody of a situation holds locked."""
     runq: list[tuple[int, int, int]] = field(default_factory=list)
     """Heap of (queue, sequence number, tid)."""
+    ldavg: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """averunnable: load of the last 1, 5 and 15 minutes in units of 1 / FSCALE."""
+    loadav_due_us: int = 5_000_000
+    """Virtual time of the next sample of the load."""
+    schedcpu_due_us: int = 1_000_000
+    """Virtual time of the next turn of schedcpu."""
     curthread: int = 0
     """Thread on the processor; 0: none."""
     lastthread: int = 0
