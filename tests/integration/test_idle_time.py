@@ -59,7 +59,7 @@ def test_scans_made_ahead_change_nothing(tmp_path, monkeypatch, enabled):
 
 def test_the_bound_of_idle_time_changes_nothing(tmp_path, monkeypatch):
     far = run(tmp_path)
-    monkeypatch.setattr(orchestrator, "_IDLE_LIMIT_US", 3_456_789)
+    monkeypatch.setattr(orchestrator, "_IDLE_LIMIT_US", 345_678)
     near = run(tmp_path)
     assert far["event_hash"] == near["event_hash"]
     assert far["rpcs"] < near["rpcs"]
