@@ -8,7 +8,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -24,6 +24,7 @@ from clients.report import take_sample
 from clients.run import Progress
 from clients.upload import CHUNK_BYTES, UploadError, receive, receive_pieces
 from clients.workload import WorkloadError
+from protos import common_pb2
 from protos import machine_pb2 as pb
 from protos.machine_pb2_grpc import MachineServiceServicer
 from services.ports.common import Answers
@@ -190,6 +191,7 @@ class MachineServicer(MachineServiceServicer):
             progress=self._answer(context, self._fresh_progress) if loaded else self._progress(),
             services=[_service(row, system.addresses.get(row["name"], ""), system.tls) for row in rows],
             waiters=self._answer(context, self._waiters) if loaded else [],
+            suspended=self._answer(context, self._suspended) if loaded else [],
             failure=_failure(machine.failure, machine.state) if machine.failure else None,
         )
 
@@ -337,6 +339,16 @@ class MachineServicer(MachineServiceServicer):
             for row in rows
             if row.state in ("sleep", "swapped", "zombie")
         ]
+
+    def _suspended(self) -> list[pb.SuspendedWork]:
+        """What sleeps within the services; a service in which nothing does is left out."""
+        kernel, work = self._kernel, []
+        for service, port in (("physmem", kernel.physmem), ("kstack", kernel.kstack)):
+            found = self._machine.call(port.suspended)
+            if found.total:
+                rows = [common_pb2.SuspendedOperation(**asdict(row)) for row in found.operations]
+                work.append(pb.SuspendedWork(service=service, operations=rows, total=found.total))
+        return work
 
     def _fresh_progress(self) -> pb.Progress:
         """Progress with pages and processes of this moment."""

@@ -14,6 +14,8 @@ from clients.machine_client import read_progress
 from protos import machine_pb2 as pb
 
 _WAITERS_MAX = 20
+_SUSPENDED_MAX = 20
+"""Rows of one service."""
 
 
 def status_dict(topology: pb.GetTopologyResponse, status: pb.GetStatusResponse) -> dict[str, Any]:
@@ -38,6 +40,18 @@ def status_dict(topology: pb.GetTopologyResponse, status: pb.GetStatusResponse) 
             {"pid": waiter.pid, "name": waiter.name, "state": waiter.state, "wmesg": waiter.wmesg}
             for waiter in status.waiters
         ],
+        "suspended": [
+            {
+                "service": work.service,
+                "total": work.total,
+                "operations": [
+                    {field.name: getattr(row, field.name) for field in row.DESCRIPTOR.fields}
+                    | {"waits_for": channel_words(row.channel)}
+                    for row in work.operations
+                ],
+            }
+            for work in status.suspended
+        ],
     }
 
 
@@ -61,6 +75,18 @@ def print_status(found: dict[str, Any], console: Console | None = None) -> None:
     console.print(_services(found["services"]))
     if found["waiters"]:
         console.print(_waiters(found["waiters"]))
+    if found["suspended"]:
+        console.print(_suspended(found["suspended"], found["progress"]["now_us"]))
+
+
+def channel_words(channel: str) -> str:
+    """A sleep channel in words: `page:12` is "page frame 12"."""
+    kind, _, number = channel.partition(":")
+    return {
+        "v_free_count": "free pages",
+        "page": f"page frame {number}",
+        "map": f"an entry in transition of address space {number}",
+    }.get(kind, channel)
 
 
 def _services(rows: list[dict[str, Any]]) -> Table:
@@ -88,4 +114,25 @@ def _waiters(rows: list[dict[str, Any]]) -> Table:
         table.add_row(str(row["pid"]), row["name"], row["state"], row["wmesg"])
     if len(rows) > _WAITERS_MAX:
         table.add_row("", f"and {len(rows) - _WAITERS_MAX} more", "", "")
+    return table
+
+
+def _suspended(work: list[dict[str, Any]], now_us: int) -> Table:
+    headings = ("service", "op", "suspended in", "for", "waits for", "wmesg", "since", "until")
+    table = Table(*headings, title=f"suspended operations (virtual time {now_us / 1e6:.6f} s)", box=None)
+    for service in work:
+        rows = service["operations"][:_SUSPENDED_MAX]
+        for row in rows:
+            table.add_row(
+                service["service"],
+                str(row["op"]),
+                row["function"],
+                row["subject"],
+                row["waits_for"],
+                row["wmesg"],
+                f"{row['since_us'] / 1e6:.6f} s",
+                f"{row['until_us'] / 1e6:.6f} s" if row["until_us"] else "a wakeup",
+            )
+        if service["total"] > len(rows):
+            table.add_row(service["service"], "", f"and {service['total'] - len(rows)} more")
     return table

@@ -21,6 +21,7 @@ from services.ports.common import (
     Setting,
     Settings,
     Status,
+    SuspendedOperations,
     Suspension,
     Violations,
 )
@@ -43,9 +44,11 @@ from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 from services.runtime.preemption import PreemptStream, arm
+from services.runtime.sleeps import Sleep, suspended_operations
 from services.runtime.snapshot import Registry
 
 T = TypeVar("T")
+_TIDS_TOLD_MAX = 4
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 
 
@@ -187,6 +190,22 @@ class KstackCore:
         if with_freed:
             stacks += [StackState(s.label, "freed", s.pages, 0, s.obj, s.ks) for s in state.freed]
         return StackStates(sorted(stacks, key=lambda s: s.stack), state.cache[::-1], state.kstacks)
+
+    def suspended(self) -> SuspendedOperations:
+        """Operations that sleep, and what for; changes nothing."""
+        state = self._state
+        return suspended_operations(state.sleeps, map(self._about, sorted(state.sleeps)), self._ctx.hz)
+
+    def _about(self, op: int) -> tuple[int, str, str]:
+        """Id of a sleeping request, its function, and the threads that it is for."""
+        new = self._state.pending_new.get(op)
+        if new is not None:
+            tids, function = [request.tid for request in new.requests], "vm_thread_new (vm_glue.c:323-409)"
+        else:
+            threads = self._state.pending_swapin[op].threads
+            tids, function = [thread.tid for thread in threads], "vm_thread_swapin (vm_glue.c:569-606)"
+        more = f" and {len(tids) - _TIDS_TOLD_MAX} more" if len(tids) > _TIDS_TOLD_MAX else ""
+        return op, function, "thread " + ", ".join(map(str, tids[:_TIDS_TOLD_MAX])) + more
 
     def sysctl_get(self) -> Settings:
         """All sysctls of this service."""
@@ -336,11 +355,13 @@ class KstackCore:
         """Remember a request that sleeps, under the id that it keeps, or forget one that is complete."""
         if sleep is None:
             table.pop(op, None)
+            self._state.sleeps.pop(op, None)
             return None
         if not op:
             self._state.last_op += 1
             op = self._state.last_op
         table[op] = pending
+        self._state.sleeps[op] = Sleep.of(sleep, self._ctx)
         return Suspension(op, sleep.channel, sleep.priority, sleep.wmesg, sleep.timeout_ticks)
 
     def _publish(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from services.ports.kstack import NewStack, ThreadPcb
 from services.ports.physmem import StackPages
 from services.runtime.preemption import PreemptStream
+from services.runtime.sleeps import Sleep
 
 KSTACK_MAX_PAGES = 32
 """KSTACK_MAX_PAGES as it is if the kernel's configuration does not say (vm_glue.c:314-316)."""
@@ -116,6 +117,8 @@ class State:
     """Sleeping vm_thread_new requests by operation id."""
     pending_swapin: dict[int, PendingSwapin] = field(default_factory=dict)
     """Sleeping vm_thread_swapin requests by operation id."""
+    sleeps: dict[int, Sleep] = field(default_factory=dict)
+    """Their sleeps by operation id."""
     preempt: PreemptStream = field(default_factory=PreemptStream)
     """Random stream of the preemption points."""
     strangers: dict[int, int] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from services.physmem.page_checks import check_pages, digest_pages
 from services.physmem.pmap import VM_PROT_READ, VM_PROT_WRITE, pmap_resident_count, vpn_of
 from services.physmem.preemption import MemoryPreemption
 from services.physmem.state import publish, vm_pager_flush
+from services.physmem.suspended import suspended
 from services.physmem.sysctls import sysctl_get, sysctl_set
 from services.physmem.vm_map import VmMap, vm_map_trylock, vm_map_unlock
 from services.physmem.vm_page import vm_page_unhold, vm_wait
@@ -42,6 +43,7 @@ from services.ports.common import (
     Setting,
     Settings,
     Status,
+    SuspendedOperations,
     Suspension,
     Violations,
 )
@@ -461,6 +463,10 @@ class PhysmemCore:
     def image_pages(self, files: list[str]) -> ImagePages:
         """State of the pages of image files, and their live mappings, for inspection."""
         return ImagePages([inspect.image_pages(self.vm, file) for file in files], inspect.image_mappings(self.vm))
+
+    def suspended(self) -> SuspendedOperations:
+        """Operations that sleep, and what for; changes nothing."""
+        return suspended(self.vm)
 
     def sysctl_get(self) -> Settings:
         """All sysctls of this service."""

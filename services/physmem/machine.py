@@ -12,6 +12,7 @@ from services.physmem.vmem import Arena
 from services.ports.common import Suspension
 from services.ports.physmem import KERNEL_SPACE
 from services.runtime.errors import Reason, Refused
+from services.runtime.sleeps import Sleep
 
 AnyOperation = TypeVar("AnyOperation", bound=Operation)
 KSTACK_MAX_PAGES = 32
@@ -71,6 +72,7 @@ class Machine(Vm):
         no_swapping: NO_SWAPPING.
         spaces: Address spaces by id.
         ops: Sleeping operations by id.
+        sleeps: Their sleeps.
         reads: Device reads that nobody has looked at since they ended, and those under way, by the pager's id.
         stacks: Kernel stacks by object id.
         sf_bufs: Live image mappings by id.
@@ -87,6 +89,7 @@ class Machine(Vm):
     no_swapping: bool = False
     spaces: dict[int, VmSpace] = field(default_factory=dict)
     ops: dict[int, Operation] = field(default_factory=dict)
+    sleeps: dict[int, Sleep] = field(default_factory=dict)
     reads: dict[int, PageRead] = field(default_factory=dict)
     stacks: dict[int, KernelStack] = field(default_factory=dict)
     sf_bufs: dict[int, SfBufMapping] = field(default_factory=dict)
@@ -123,6 +126,7 @@ class Machine(Vm):
         """Keep an operation under its id, or a new one, until its caller comes back with it."""
         sleep.op = op or self.new_op()
         self.ops[sleep.op] = operation
+        self.sleeps[sleep.op] = Sleep.of(sleep, self.ctx)
         return sleep
 
     def resume(self, op: int, kind: type[AnyOperation]) -> AnyOperation:
@@ -134,5 +138,9 @@ class Machine(Vm):
         operation = self.ops.get(op)
         if not isinstance(operation, kind):
             raise Refused(Reason.UNKNOWN_ID, "op", op, "the id of a suspended operation of this method")
-        del self.ops[op]
+        self.forget(op)
         return operation
+
+    def forget(self, op: int) -> None:
+        """An operation sleeps no more."""
+        del self.ops[op], self.sleeps[op]

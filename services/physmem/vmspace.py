@@ -79,7 +79,7 @@ def _abandon(vm: Machine, vmspace: int) -> None:
         operation = vm.ops[op]
         if _space_of(operation) != vmspace:
             continue
-        del vm.ops[op]
+        vm.forget(op)
         wire = operation.wire if isinstance(operation, MapChangeOp) else operation
         if isinstance(wire, WireOp):
             _abandon_wire(vm, wire)

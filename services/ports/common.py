@@ -46,6 +46,38 @@ class Suspension:
 
 
 @dataclass(slots=True)
+class SuspendedOperation:
+    """An operation that sleeps until its caller comes back with its id."""
+
+    op: U64 = 0
+    """Operation id."""
+    function: str = ""
+    """C function that sleeps, and its lines where it is one of vm_glue.c."""
+    subject: str = ""
+    """What it works for: threads, a process, a page of an address space, stack or file."""
+    channel: str = ""
+    """Sleep channel, for example ``page:123`` or ``v_free_count``."""
+    priority: I32 = 0
+    """Sleep priority."""
+    wmesg: str = ""
+    """Wait message, as ps(1) and top(1) show it."""
+    since_us: I64 = 0
+    """Virtual time at which this sleep began, in microseconds."""
+    until_us: I64 = 0
+    """Virtual time at which it ends by itself, in microseconds, to the tick; 0: only a wakeup ends it."""
+
+
+@dataclass(slots=True)
+class SuspendedOperations:
+    """Suspended operations of a service."""
+
+    operations: list[SuspendedOperation] = field(default_factory=list)
+    """The oldest, by id; at most 100."""
+    total: U32 = 0
+    """All that there are."""
+
+
+@dataclass(slots=True)
 class IoStart:
     """A device operation that was started and ends at a virtual time."""
 

@@ -19,6 +19,7 @@ from services.ports.common import (
     Setting,
     Settings,
     Status,
+    SuspendedOperations,
     Suspension,
     Violations,
 )
@@ -275,6 +276,10 @@ class KstackPort(Protocol):
         """The stacks and the cache, for inspection."""
         ...
 
+    def suspended(self) -> SuspendedOperations:
+        """Operations that sleep, and what for; changes nothing."""
+        ...
+
     def sysctl_get(self) -> Settings:
         """All sysctls of this service."""
         ...
@@ -316,5 +321,7 @@ class KstackPort(Protocol):
         ...
 
 
-READS = frozenset({"check", "checkpoint_save", "counters", "digest", "events", "stack_states", "sysctl_get"})
+READS = frozenset(
+    {"check", "checkpoint_save", "counters", "digest", "events", "stack_states", "suspended", "sysctl_get"}
+)
 """Methods that only read state: they need no clock, and are answered also after a panic."""

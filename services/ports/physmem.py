@@ -21,6 +21,7 @@ from services.ports.common import (
     Setting,
     Settings,
     Status,
+    SuspendedOperations,
     Suspension,
     Violations,
 )
@@ -845,6 +846,10 @@ class PhysmemPort(Protocol):
         """A fault: the page leaves its object (refused unless injection is allowed)."""
         ...
 
+    def suspended(self) -> SuspendedOperations:
+        """Operations that sleep, and what for; changes nothing."""
+        ...
+
     def sysctl_get(self) -> Settings:
         """All sysctls of this service."""
         ...
@@ -897,6 +902,7 @@ READS = frozenset(
         "kernacc",
         "kmem_read",
         "object_pages",
+        "suspended",
         "sysctl_get",
         "useracc",
         "vmspace_info",

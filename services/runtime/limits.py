@@ -26,5 +26,7 @@ CHECKPOINT_BYTES_MAX = 2 << 30
 """Largest checkpoint of a service, and the largest of a machine that machine.proto gives out or takes in."""
 EVENTS_KEPT = 1 << 20
 """Events that each service keeps for whoever watches; a watcher who falls further behind is told, and ended."""
+SUSPENDED_TOLD_MAX = 100
+"""Suspended operations that a service tells at once; it says how many there are."""
 EVENTS_PER_MESSAGE_MAX = 8192
 """Events in one message: 512 KiB."""

@@ -122,3 +122,18 @@ def test_image_pages_are_held_and_given_back(kernel):
     assert violations(kernel) == []
     with pytest.raises(KernelPanic, match="vm_page_unhold: hold count < 0!!!"):
         kernel.physmem.vm_page_unhold([pages[0].page])
+
+
+def test_who_waits_for_memory_is_told_by_both_services(kernel):
+    kernel, _ = kernel
+    for tid in range(1, 200):
+        answer = kernel.kstack.vm_thread_new([ThreadStack(tid)], 0)
+        if answer.suspension is not None:
+            break
+    above, below = kernel.kstack.suspended(), kernel.physmem.suspended()
+    assert above.total == below.total == 1
+    row = above.operations[0]
+    assert (row.op, row.subject) == (answer.suspension.op, f"thread {tid}")
+    for row in (*above.operations, *below.operations):
+        assert row.function == "vm_thread_new (vm_glue.c:323-409)"
+        assert (row.channel, row.wmesg) == ("v_free_count", "vmwait")

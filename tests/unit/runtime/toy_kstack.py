@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from services.ports.common import CheckpointChunk, Digest, Empty, IoStart, Setting, Settings, Violations
+from services.ports.common import (
+    CheckpointChunk,
+    Digest,
+    Empty,
+    IoStart,
+    Setting,
+    Settings,
+    SuspendedOperations,
+    Violations,
+)
 from services.ports.kstack import (
     DestroyedStacks,
     DisposedStack,
@@ -77,6 +86,9 @@ class ToyKstack:
         if not with_freed:
             raise KernelPanic("a failed assertion of a call that only reads", "stack_states")
         raise Refused(Reason.QUOTA, "with_freed", with_freed, "fewer stacks")
+
+    def suspended(self) -> SuspendedOperations:
+        return SuspendedOperations([], 0)
 
     def sysctl_get(self) -> Settings:
         return Settings([Setting("vm.kstacks", -5)])
