@@ -6,8 +6,6 @@ import errno
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,10 +113,14 @@ class BlockFile:
             OSError: The host refused (no space, input or output error).
         """
         assert block * BLOCK_SIZE + data.nbytes <= self.blocks * BLOCK_SIZE, "a write beyond the end of the device"
-        done = 0
-        with self._noting_refusal():
+        try:
+            done = os.pwrite(self._fd, data, block * BLOCK_SIZE)
             while done < data.nbytes:  # a signal may cut it
                 done += os.pwrite(self._fd, data[done:], block * BLOCK_SIZE + done)
+        except OSError as error:
+            self._refused(error)
+            raise
+        self.refusal = ""
 
     def read(self, block: int, count: int) -> bytes:
         """Read `count` blocks beginning at `block`.
@@ -127,21 +129,19 @@ class BlockFile:
             OSError: The host refused or the file was cut.
         """
         assert block + count <= self.blocks, "a read beyond the end of the device"
-        with self._noting_refusal():
+        try:
             data = os.pread(self._fd, count * BLOCK_SIZE, block * BLOCK_SIZE)
             if len(data) != count * BLOCK_SIZE:
                 raise OSError(f"short read: {len(data)} of {count * BLOCK_SIZE} bytes")
-        return data
-
-    @contextmanager
-    def _noting_refusal(self) -> Iterator[None]:
-        """Keep what the host says while an operation goes on."""
-        try:
-            yield
         except OSError as error:
-            self.refusal = error.strerror or str(error)
+            self._refused(error)
             raise
         self.refusal = ""
+        return data
+
+    def _refused(self, error: OSError) -> None:
+        """Keep what the host said."""
+        self.refusal = error.strerror or str(error)
 
     def close(self) -> None:
         """Give the space back: a file that was made here is removed, one that was there before is emptied."""

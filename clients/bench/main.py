@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from rich.console import Console
 from rich.table import Table
 
-from clients.bench import access, calls, lifecycle, protection, size, stacks, swapping, walk
+from clients.bench import access, calls, lifecycle, paging, protection, size, stacks, swapping, walk
 from clients.bench.figure import Figure
 from clients.exits import BadInput, Exit
 
@@ -26,6 +26,7 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "swapout": swapping.swapout,
     "swapper": swapping.swapper,
     "lifecycle": lifecycle.lifecycle,
+    "paging": paging.paging,
     "protection": protection.protection,
     "large": size.large,
     "ready": size.ready,

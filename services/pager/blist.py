@@ -132,6 +132,9 @@ class Blist:
 
 def _first_run(word: int, count: int) -> int:
     """Position of the lowest run of `count` set bits, or -1."""
+    lowest, run = (word & -word).bit_length() - 1, (1 << count) - 1
+    if lowest >= 0 and word >> lowest & run == run:
+        return lowest
     runs, length = word, 1
     while length < count and runs:
         step = min(length, count - length)

@@ -16,6 +16,7 @@ SWAP_META_PAGES = 32
 
 Blocks = NDArray[np.int32]
 _NOTHING: dict[int, int] = {}
+_NO_BLOCKS: Blocks = np.empty(0, np.int32)
 
 
 class SwapMeta:
@@ -74,18 +75,19 @@ class SwapMeta:
     def contiguous(self, obj: int, pindex: int, behind: int, ahead: int) -> tuple[int, int]:
         """How many pages in front of and behind a page in swap have exactly adjacent blocks, up to the limits."""
         block = self.lookup(obj, pindex)
-        before = after = 0
+        before, after = 0, self._follows(obj, pindex + 1, block + 1, ahead)
         while before < min(behind, pindex) and self.lookup(obj, pindex - before - 1) == block - before - 1:
             before += 1
-        while after < ahead and self.lookup(obj, pindex + after + 1) == block + after + 1:
-            after += 1
         return before, after
 
     def has_room(self, obj: int, first: int, count: int) -> bool:
         """Whether the zone can give the metadata blocks that building `count` pages takes."""
         index = self.objects.get(obj, _NOTHING)
         chunks = range(first // SWAP_META_PAGES, (first + count - 1) // SWAP_META_PAGES + 1)
-        return self.in_use + sum(chunk not in index for chunk in chunks) <= self.limit
+        return (
+            self.in_use + len(chunks) <= self.limit
+            or self.in_use + sum(chunk not in index for chunk in chunks) <= self.limit
+        )
 
     def build(self, obj: int, first: int, blocks: Blocks) -> Blocks:
         """swp_pager_meta_build for consecutive pages: assign blocks.
@@ -102,12 +104,13 @@ class SwapMeta:
         old = []
         for chunk, start, stop, done in _parts(first, len(blocks)):
             slot = self._slot(obj, chunk)
-            entries = self._row(slot)[start:stop]
-            taken = entries[entries >= 0] if self._counts[slot] else entries[:0]
-            old.append(taken)
-            self._counts[slot] += stop - start - len(taken)
+            entries = self._entries[slot * SWAP_META_PAGES + start : slot * SWAP_META_PAGES + stop]
+            if self._counts[slot] and len(taken := entries[entries >= 0]):
+                old.append(taken)
+                self._counts[slot] -= len(taken)
+            self._counts[slot] += stop - start
             entries[:] = blocks[done : done + stop - start]
-        return _joined(old)
+        return _joined(old) if old else _NO_BLOCKS
 
     def free(self, obj: int, first: int, count: int) -> Blocks:
         """swp_pager_meta_free: forget consecutive pages; returns the blocks that they had."""
@@ -182,6 +185,18 @@ class SwapMeta:
             mine[moves] = SWAPBLK_NONE
             self._counts[to_slot] += int(moves.sum())
             self._counts[slot] -= int(moves.sum())
+
+    def _follows(self, obj: int, pindex: int, block: int, limit: int) -> int:
+        """How many pages from `pindex` on, at most `limit`, have the blocks from `block` on."""
+        index = self.objects.get(obj, _NOTHING)
+        for chunk, start, stop, done in _parts(pindex, limit):
+            if (slot := index.get(chunk)) is None:
+                return done
+            entries = self._cells[slot * SWAP_META_PAGES + start : slot * SWAP_META_PAGES + stop]
+            for at, entry in enumerate(entries, done):
+                if entry != block + at:
+                    return at
+        return limit
 
     def _row(self, slot: int) -> Blocks:
         return self._entries[slot * SWAP_META_PAGES : (slot + 1) * SWAP_META_PAGES]

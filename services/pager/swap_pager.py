@@ -20,6 +20,7 @@ NSW_CLUSTER_MAX = 16
 """Pages of a write: min(MAXPHYS / PAGE_SIZE, MAX_PAGEOUT_CLUSTER)."""
 HASPAGE_MAX = 7
 """Neighbours that swap_pager_haspage tells at most: SWB_NPAGES / 2 - 1."""
+_NUMBERS = np.arange(BLIST_MAX_ALLOC, dtype=np.int32)
 _STAMP_WORDS = [0, 1, 2, 3, 4, 511]
 
 
@@ -127,9 +128,10 @@ class SwapPager:
             return None
         before, after = self.meta.contiguous(obj, pindex, behind, ahead)
         count = before + 1 + after
-        due = self.space.device_of(block).queue.start(self._ctx.now_us, count, write=False)
+        device = self.space.device_of(block)
+        due = device.queue.start(self._ctx.now_us, count, write=False)
         failed = bool(self._ctx.env.ask("disk_read_error", lambda: 0))
-        sums = self._sums(block - before, count).copy()
+        sums = self._sums(device, block - before, count).copy()
         io = Io(False, obj, pindex - before, count, block - before, due, failed, sums)
         self._ctx.count("vm.stats.vm.v_swapin")
         self._ctx.count("vm.stats.vm.v_swappgsin", count)
@@ -139,7 +141,7 @@ class SwapPager:
         """Contents of a read that is due, verified; None on an error of the device or of a checksum."""
         data = None if io.failed else self._read(io.block, io.count)
         if data is not None:
-            if io.sums is not None and np.array_equal(page_checksums(data), io.sums):
+            if io.sums is not None and (page_checksums(data) == io.sums).all():
                 return data
             self._ctx.count("vmglue.pager.checksum_errors")
         self.io_error(io)
@@ -216,11 +218,11 @@ class SwapPager:
     def _start_write(self, obj: int, chunk: PutChunk, block: int, at: int, request: _PutRequest) -> None:
         """Assign the blocks and queue the write of a chunk, whose contents begin at page `at` of the request."""
         n, ctx = chunk.count, self._ctx
-        old = self.meta.build(obj, chunk.first, np.arange(block, block + n, dtype=np.int32))
+        old = self.meta.build(obj, chunk.first, _NUMBERS[:n] + np.int32(block))
         if len(old):
             self._freed([(obj, old)])
         device = self.space.device_of(block)
-        self._sums(block, n)[:] = request.sums[at : at + n]
+        self._sums(device, block, n)[:] = request.sums[at : at + n]
         chunk.due_us = device.queue.start(ctx.now_us, n, write=True)
         io = Io(True, obj, chunk.first, n, block, chunk.due_us, bool(ctx.env.ask("disk_write_error", lambda: 0)))
         chunk.io, chunk.status = self._ios.add(io), VmPager.PEND
@@ -245,7 +247,7 @@ class SwapPager:
         if data is None:
             return np.zeros((count, len(_STAMP_WORDS)), np.uint64)
         stamps = np.frombuffer(data, np.uint64).reshape(count, WORDS)[:, _STAMP_WORDS]
-        stamps[page_checksums(data) != self._sums(block, count)] = 0
+        stamps[page_checksums(data) != self._sums(self.space.device_of(block), block, count)] = 0
         return stamps
 
     def _read(self, block: int, count: int) -> bytes | None:
@@ -255,9 +257,8 @@ class SwapPager:
         except OSError:
             return None
 
-    def _sums(self, block: int, count: int) -> NDArray[np.uint64]:
-        """The checksums kept for adjacent blocks, as a view."""
-        device = self.space.device_of(block)
+    def _sums(self, device: SwapDevice, block: int, count: int) -> NDArray[np.uint64]:
+        """The checksums kept for adjacent blocks of a device, as a view."""
         return device.checksums[block - device.first : block - device.first + count]
 
     def _freed(self, freed: list[tuple[int, Blocks]]) -> None:
