@@ -52,6 +52,8 @@ class Stack:
         self.ports = {part: free_port() for part in (*PROCESSES, "redis")}
         self.files = [ROOT / "docker-compose.yml", *files]
         self._secrets = secrets_folder
+        self.first_logs = ""
+        """What containers wrote until all were healthy for the first time."""
         variables = {f"VMGLUE_{part.upper()}_PORT": str(port) for part, port in self.ports.items()}
         variables["VMGLUE_PORT"] = variables.pop("VMGLUE_ORCHESTRATOR_PORT")
         self.environment = {
@@ -144,6 +146,7 @@ def session_stack(built, tmp_path_factory):  # noqa: ARG001 - the images must be
         for key, value in stack.environment.items():
             environment.setenv(key, value)
         with DockerCompose(ROOT, wait=True, keep_volumes=False):
+            stack.first_logs = stack.logs()
             yield stack
 
 

@@ -54,7 +54,7 @@ def test_stack_is_healthy_and_nothing_complains(stack):
     states = {part: stack.inspect(part)["State"] for part in (*PROCESSES, "redis")}
     assert {part: state["Health"]["Status"] for part, state in states.items()} == dict.fromkeys(states, "healthy")
     assert stack.inspect("certs")["State"]["ExitCode"] == 0
-    lines = [line for line in stack.logs().splitlines() if HOST_WARNING not in line]
+    lines = [line for line in stack.first_logs.splitlines() if HOST_WARNING not in line]
     assert any("serving" in line for line in lines)
     assert not [line for line in lines if re.search("warn|error|traceback|deprecat", line, re.IGNORECASE)]
 
