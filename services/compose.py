@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.kstack.core import KstackCore
 from services.pager.core import PagerCore
@@ -59,3 +62,13 @@ def compose_local(caller: Context, board: CounterBoard, allow_inject: bool) -> L
         scheduler=local(SchedulerPort, scheduler, contexts["scheduler"], caller, board),
         cores=(pager, physmem, kstack, scheduler),
     )
+
+
+@contextmanager
+def pager_alone(ctx: Context, swap_file: Path) -> Iterator[PagerPort]:
+    """The pager's core by itself, its clock the context's: for who measures it without a binding around it."""
+    core = PagerCore(ctx, swap_file)
+    try:
+        yield core
+    finally:
+        core.close()

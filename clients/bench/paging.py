@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from clients.bench.figure import Figure, best_s
-from services.pager.core import PagerCore
-from services.ports.pager import ObjectKind, PagerBoot, PutRun, VmPager
+from services.compose import pager_alone
+from services.ports.pager import ObjectKind, PagerBoot, PagerPort, PutRun, VmPager
 from services.runtime.context import Context
 
 PAGE = 4096
@@ -34,22 +34,21 @@ def paging() -> list[Figure]:
 
 
 def _paging(path: Path) -> Iterator[Figure]:
-    pages = CLUSTER * CLUSTERS
-    data = memoryview(np.random.default_rng(1).bytes(pages * PAGE))
-    core = PagerCore(Context("pager"), path)
-    core.boot(PagerBoot(swap_pages=pages + CLUSTER, page_count=pages * 4))
-    file = os.open(path, os.O_RDWR)
-    try:
+    pages, ctx, random = CLUSTER * CLUSTERS, Context("pager"), np.random.default_rng(1)
+    data = [random.bytes(BATCH * CLUSTER * PAGE) for _ in range(CLUSTERS // BATCH)]
+    with pager_alone(ctx, path) as core:
+        core.boot(PagerBoot(swap_pages=pages + CLUSTER, page_count=pages * 4))
+        file = os.open(path, os.O_RDWR)
         times: dict[str, list[float]] = {"out": [], "in": [], "raw out": [], "raw in": []}
         runs = {"raw out": lambda: _raw_out(file, data), "raw in": lambda: _raw_in(file)}
-        runs |= {"out": lambda: _out(core, data), "in": lambda: _in(core)}
-        for name in [*runs] * ROUNDS:
-            if name == "out":
-                core.dealloc([1])
-            times[name].append(best_s(runs[name], 1))
-    finally:
-        os.close(file)
-        core.close()
+        runs |= {"out": lambda: _out(core, ctx, data), "in": lambda: _in(core, ctx)}
+        try:
+            for name in [*runs] * ROUNDS:
+                if name == "out":
+                    core.dealloc([1])
+                times[name].append(best_s(runs[name], 1))
+        finally:
+            os.close(file)
     best = {name: min(samples) for name, samples in times.items()}
     both, raw = best["out"] + best["in"], best["raw out"] + best["raw in"]
     note = f"{pages:,} pages, {BATCH} clusters of {CLUSTER} in a request; the same file"
@@ -59,10 +58,13 @@ def _paging(path: Path) -> Iterator[Figure]:
     yield Figure("swap path, in", "pages/s", pages / best["in"], "raw preadv", pages / best["raw in"], note=note)
 
 
-def _raw_out(file: int, data: memoryview) -> None:
-    size = CLUSTER * PAGE
-    for i in range(CLUSTERS):
-        os.pwritev(file, [data[i * size : (i + 1) * size]], _FIRST_BLOCK * PAGE + i * size)
+def _raw_out(file: int, data: list[bytes]) -> None:
+    size, offset = CLUSTER * PAGE, _FIRST_BLOCK * PAGE
+    for batch in data:
+        view = memoryview(batch)
+        for at in range(0, len(batch), size):
+            os.pwritev(file, [view[at : at + size]], offset + at)
+        offset += len(batch)
 
 
 def _raw_in(file: int) -> None:
@@ -71,20 +73,19 @@ def _raw_in(file: int) -> None:
         os.preadv(file, [buffer], (_FIRST_BLOCK + i * CLUSTER) * PAGE)
 
 
-def _out(core: PagerCore, data: memoryview) -> None:
-    size = BATCH * CLUSTER * PAGE
-    for i in range(CLUSTERS // BATCH):
+def _out(core: PagerPort, ctx: Context, data: list[bytes]) -> None:
+    for i, batch in enumerate(data):
         runs = [PutRun(1, (i * BATCH + j) * CLUSTER, CLUSTER) for j in range(BATCH)]
-        answers = core.put_pages_start(runs, data[i * size : (i + 1) * size], False).runs
+        answers = core.put_pages_start(runs, batch, False).runs
         chunks = [chunk for answer in answers for chunk in answer.chunks]
-        core._ctx.now_us = chunks[-1].due_us
+        ctx.now_us = chunks[-1].due_us
         core.put_pages_finish([chunk.io for chunk in chunks])
 
 
-def _in(core: PagerCore) -> None:
+def _in(core: PagerPort, ctx: Context) -> None:
     for i in range(CLUSTERS // BATCH):
         firsts = [(i * BATCH + j) * CLUSTER for j in range(BATCH)]
         started = [core.get_pages_start(1, ObjectKind.SWAP, 0, first, 0, CLUSTER - 1, False) for first in firsts]
-        core._ctx.now_us = started[-1].due_us
+        ctx.now_us = started[-1].due_us
         reads = core.get_pages_finish([start.io for start in started]).reads
         assert all(read.status is VmPager.OK for read in reads)

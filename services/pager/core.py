@@ -127,7 +127,7 @@ class PagerCore:
             [PagesRead(VmPager.ERROR) if data is None else PagesRead(VmPager.OK, data) for data in reads]
         )
 
-    def put_pages_start(self, runs: list[PutRun], data: bytes | memoryview, sync: bool) -> PutPagesStartAll:
+    def put_pages_start(self, runs: list[PutRun], data: bytes, sync: bool) -> PutPagesStartAll:
         """Start to write pages: new blocks, clusters of at most 16, halved down to 4 when space is scattered.
 
         `sync` is the caller's business: it waits, or goes on. The device has one queue, so that vm.swap_async_max never
