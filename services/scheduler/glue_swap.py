@@ -425,7 +425,7 @@ def swapper(k: Kern, td: Thread, f: SwapperFrame) -> bool:
             msleep(k, td, PROC0_CHANNEL, PVM, "swapin", timo=timeout)
             k.ctx.env.preempt("swapper:799")
             return False
-        if p.p_flag & (P_INMEM | P_SWAPPINGOUT | P_SWAPPINGIN):
+        if p.p_flag & SWAP_STATE:
             return True
         f.faultin = FaultinFrame(p.p_pid)
     if not faultin(k, td, f.faultin):

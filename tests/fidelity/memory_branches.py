@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fidelity.branch import KSTACK, PHYSMEM, Branch, Spot, at
+from tests.fidelity.branch import KSTACK, PHYSMEM, SCHEDULER, Branch, Spot, at
 
 GLUE, IMGACT, STACKS = PHYSMEM + "glue.py", PHYSMEM + "imgact.py", PHYSMEM + "kstack_pages.py"
 CACHE, USE = KSTACK + "kstack_cache.py", KSTACK + "stack_use.py"
@@ -30,7 +30,7 @@ def _access(function: str, assertion: str, bounds: str, wrap: str, lookup: str, 
 
 
 MEMORY: dict[str, tuple[Branch, ...]] = {
-    "kernacc": _access("kernacc", "129-130", "132, 134", "133-134", "138-142", "kernel_map"),
+    "kernacc": _access("kernacc", "129-130", "132, 134", "133-134", "137-142", "kernel_map"),
     "useracc": _access("useracc", "163-164", "167, 169", "168-169", "171-175", "the process' map"),
     "vslock": (
         at(
@@ -214,65 +214,66 @@ MEMORY: dict[str, tuple[Branch, ...]] = {
     "kstack_cache_init": (
         at(
             "486-487",
-            "the handler of vm_lowmem; here the page daemon's call",
-            Spot(KSTACK + "core.py", "boot", "self._ctx.reboot("),
+            "the handler of vm_lowmem; here the page daemon calls it by itself",
+            Spot(SCHEDULER + "kthreads.py", "vm_pageout_worker", "k.kstack.vm_thread_stack_lowmem()"),
+            tests=("tests/unit/scheduler/test_swap_life.py::test_the_page_daemon_drains_stacks_when_lowmem_is_due",),
         ),
     ),
     "intr_prof_stack_use": (
         at(
-            "513-514",
+            "514-515",
             "a frame of user mode is not looked at",
             Spot(USE, "intr_prof_stack_use", "return", "sample.from_user"),
         ),
         at(
-            "523-524",
+            "524-525",
             "above the stack, or at its top: not this stack",
             Spot(USE, "intr_prof_stack_use", "return", "not sample.from_user and stack_top <= current"),
         ),
         at(
-            "523-524",
+            "524-525",
             "below it: not this stack",
             Spot(USE, "intr_prof_stack_use", "return", "not sample.from_user and stack_top > current"),
         ),
         at(
-            "529-530",
+            "530-531",
             "not deeper than the record: done",
             Spot(USE, "intr_prof_stack_use", "break", "prev_used >= used"),
         ),
-        at("531-532", "the record is raised", Spot(USE, "intr_prof_stack_use", "ctx.event(Kind.KSTACK_MAX_USED")),
+        at("532-533", "the record is raised", Spot(USE, "intr_prof_stack_use", "ctx.event(Kind.KSTACK_MAX_USED")),
         at(
-            "528, 531",
+            "528, 532",
             "another processor was faster: again",
             Spot(USE, "intr_prof_stack_use", "prev_used =", "'prev_used' in locals()"),
         ),
     ),
     "vm_thread_swapout": (
         at(
-            "548, 551", "the registers are saved, the stack is unmapped", Spot(STACKS, "stack_swapout", "pmap_qremove(")
+            "549, 552", "the registers are saved, the stack is unmapped", Spot(STACKS, "stack_swapout", "pmap_qremove(")
         ),
         at(
-            "553-560",
+            "554-562",
             "each page is dirtied, then unwired to the inactive queue",
             Spot(STACKS, "stack_swapout", "vm_page_dirty("),
         ),
         at(
-            "555-556",
+            "556-557",
             "a page is missing: panic",
             Spot(STACKS, "stack_swapout", "raise KernelPanic("),
             panic="vm_thread_swapout: kstack already missing?",
         ),
     ),
     "vm_thread_swapin": (
-        at("578-580", "all pages are grabbed first, wired and busy", Spot(STACKS, "_vm_thread_swapin", "ma.append(")),
+        at("579-581", "all pages are grabbed first, wired and busy", Spot(STACKS, "_vm_thread_swapin", "ma.append(")),
         at(
-            "579",
+            "580",
             "memory is short, or a page is busy: it sleeps",
             Spot(STACKS, "_vm_thread_swapin", "return m"),
             tests=(_CORE_STACKS + "test_swap_in_waits_for_pages_that_are_being_written",),
         ),
-        at("582-585", "a page that is not valid begins a run", Spot(STACKS, "_vm_thread_swapin", "sleep = _get_run(")),
+        at("583-585", "a page that is not valid begins a run", Spot(STACKS, "_vm_thread_swapin", "sleep = _get_run(")),
         at(
-            "583, 588",
+            "584, 588",
             "a page that is not valid is not busy: assertion",
             Spot(STACKS, "_assert_xbusied", "text ="),
             panic="vm_page_assert_xbusied: page",

@@ -155,11 +155,17 @@ SWAPPING: dict[str, tuple[Branch, ...]] = {
             "of equals the first in the list",
             Spot(SWAP, "_select", "(pid, priority), *losers =", "len(ranking) > 1 and ranking[0][1] == ranking[1][1]"),
         ),
+        at(
+            "757, 784",
+            "INT_MIN never wins: nothing is smaller",
+            Spot(CANDIDATES, "choose", "return _best(", "len(able) < table.shape[1]"),
+            tests=("tests/unit/scheduler/test_candidates.py::test_the_least_priority_is_never_chosen",),
+        ),
         at("798-800", "nobody: tsleep on proc0 for MAXSLP * hz / 2", Spot(SWAP, "swapper", "timeout =")),
         at(
             "809-811",
             "it came in meanwhile, or is on its way: choose again",
-            Spot(SWAP, "swapper", "return True", "f.faultin is None"),
+            Spot(SWAP, "swapper", "if p.p_flag &", "p.p_flag & SWAP_STATE"),
         ),
         at("818-820", "faultin, and the next", Spot(SWAP, "swapper", "f.faultin = FaultinFrame(")),
     ),

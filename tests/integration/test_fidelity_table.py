@@ -24,10 +24,14 @@ from tests.fidelity.branch import Spot, at
 from tests.fidelity.memory_branches import USE
 from tests.fidelity.ran import missing_tests, named_tests
 from tests.fidelity.reach import NoSuchLine, Reach, lines_of
+from tests.fidelity.statements import RANGES, numbers
 from tests.fidelity.table import BRANCHES, all_branches
+from tests.mutation.changes import CHANGES
 
 ROOT = Path(__file__).parents[2]
 LAST_LINE = 1095
+FIRST_LINES = re.compile(r"(?<![-\w])\d+")
+"""First lines of ranges: the last may be a brace."""
 C_FUNCTIONS = {
     "kernacc", "useracc", "vslock", "vsunlock",
     "vm_imgact_hold_page", "vm_imgact_map_page", "vm_imgact_unmap_page", "vm_sync_icache",
@@ -88,11 +92,15 @@ def test_named_cases_and_tests_exist():
             assert (ROOT / path).exists(), f"{row[0]}: there is no {path}"
 
 
-def test_every_kept_defect_is_shown_by_a_test():
+def defects() -> list[list[str]]:
+    """Cells of the table of defects."""
     text = (ROOT / "docs/fidelity.md").read_text().split("## Defects and races")[1].split("\n## ")[0]
-    listed = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
-    assert len(listed) >= 12
-    for defect, lines, shown_by in listed:
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+
+
+def test_every_kept_defect_is_shown_by_a_test():
+    assert len(defects()) >= 12
+    for defect, lines, shown_by in defects():
         assert all(1 < int(line) <= LAST_LINE for line in re.findall(r"\d+", lines)), defect
         found = re.fullmatch(r"`([\w/]+\.py)` `(test_\w+)`", shown_by)
         assert found, f"no test shows: {defect}"
@@ -107,6 +115,15 @@ def test_every_function_has_its_branches_in_order_and_within_its_lines():
         first, last = ranges[function]
         assert all(first <= number <= last for found in numbers for number in found), function
         assert all(found == sorted(found) for found in numbers), function
+
+
+def test_lines_that_are_named_hold_code():
+    code = set(map(str, numbers(RANGES)))
+    places = {f"{function} {branch.lines}": branch.lines for function in BRANCHES for branch in BRANCHES[function]}
+    places |= {change.name: change.c for change in CHANGES if ".c" not in change.c}
+    places |= {defect: lines for defect, lines, _ in defects() if "comment" not in defect}
+    wrong = {place: lines for place, lines in places.items() if not set(FIRST_LINES.findall(lines)) <= code}
+    assert wrong == {}
 
 
 def test_every_branch_lives_on_lines_that_exist_and_is_in_the_document():
