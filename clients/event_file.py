@@ -92,8 +92,10 @@ class RecordedEvent:
 
     def __str__(self) -> str:
         event, kind = self.event, _KINDS[self.event.kind]
-        where = self.function + (f" vm_glue.c:{event.line}" if event.line else "")
-        outcome = f" outcome={event.outcome}" if event.outcome else ""
+        line, outcome = event.line, f" outcome={event.outcome}" if event.outcome else ""
+        if kind is Kind.SWAPOUT_SKIP:  # its outcome is the line of the check that failed
+            line, outcome = event.outcome, ""
+        where = self.function + (f" vm_glue.c:{line}" if line else "")
         what = f"{kind.name.lower():<18} {told(kind, event)}{outcome}"
         return f"{event.time_us / 1e6:12.6f} {self.service:<9} {where:<34} {what}"
 

@@ -249,14 +249,19 @@ def _spawn(
     for name in SERVICES:
         log = directory / f"{name}.log"
         command = [sys.executable, "-m", f"services.{name}", "--listen", addresses[name], "--machine", machine]
-        command += ["--redis", redis, "--die-with-parent", str(os.getpid())]
+        command += ["--die-with-parent", str(os.getpid())]
         for upstream in UPSTREAMS[name]:
             command += ["--upstream", f"{upstream}={addresses[upstream]}"]
         if allow_inject:
             command += ["--allow-inject"]
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                env={**os.environ, "VMGLUE_REDIS": redis},  # a password in it would show on a command line
+                start_new_session=True,
             )
         started[name] = ServiceProcess(name, addresses[name], process, log)
     return started

@@ -103,7 +103,8 @@ def read_config(service: str, upstreams: Sequence[str], argv: Sequence[str]) -> 
     try:
         with_password(options.redis)
     except OSError as error:
-        parser.error(f"--redis {options.redis}: {error}; expected password_file=PATH with a file that can be read")
+        shown = without_credentials(options.redis)
+        parser.error(f"--redis {shown}: {error}; expected password_file=PATH with a file that can be read")
     return ServiceConfig(
         service=service,
         listen=listen,

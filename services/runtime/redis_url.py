@@ -29,10 +29,12 @@ def with_password(url: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """A URL without user, password and the file of the password, as others may see it."""
-    parts = urlsplit(url)
-    options = {name: value for name, value in parse_qsl(parts.query) if name != _FILE}
-    return _joined(parts, parts.netloc.rpartition("@")[2], options)
+    """Scheme, host, port and path of a URL, as others may see it; a user, a password and options are in none of them.
+
+    What stands before the last "@" may be a password with a slash in it that nobody escaped, so it goes first.
+    """
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.rpartition("@")[2].partition("?")[0] if separator else ""
 
 
 def _joined(parts: SplitResult, host: str, options: Mapping[str, str]) -> str:

@@ -59,6 +59,16 @@ def test_an_event_names_its_function_its_line_and_its_integers(tmp_path):
     assert event.function == "swapout"
 
 
+def test_a_skip_names_the_line_of_the_check_that_failed(tmp_path):
+    kernel, path = LoggingKernel(), tmp_path / "events"
+    kernel.logs["scheduler"].add(5, Kind.SWAPOUT_SKIP, 7, outcome=883)
+    with EventRecorder(path, {}) as recorder:
+        recorder.collect(kernel)
+    (event,) = read_events(path)
+    assert "swapout_procs vm_glue.c:883" in str(event)
+    assert "outcome" not in str(event)
+
+
 def test_what_the_service_gave_up_is_counted(tmp_path):
     kernel = LoggingKernel()
     for t in range(300):

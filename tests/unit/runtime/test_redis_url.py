@@ -37,7 +37,11 @@ def test_other_urls_stay_as_they_are(url):
         ("redis://redis:6379/0", "redis://redis:6379/0"),
         ("redis://u:secret@redis:6379/0", "redis://redis:6379/0"),
         ("redis://u@redis:6379/0?password_file=/secret/file", "redis://redis:6379/0"),
+        ("redis://redis:6379/0?password=secret", "redis://redis:6379/0"),
+        ("redis://u:pa/secret@redis:6379/0", "redis://redis:6379/0"),
+        ("redis://u:p?secret@redis:6379/0", "redis://redis:6379/0"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("unix://u:secret@/run/redis.sock?db=1", "unix:///run/redis.sock"),
     ],
 )
 def test_shown_without_credentials(url, shown):
@@ -45,11 +49,13 @@ def test_shown_without_credentials(url, shown):
 
 
 def test_a_service_with_an_unreadable_file_says_so(capsys, tmp_path):
-    url = f"redis://redis:6379/0?password_file={tmp_path / 'missing'}"
+    url = f"redis://u:secret@redis:6379/0?password_file={tmp_path / 'missing'}"
     with pytest.raises(SystemExit) as ended:
         read_config("pager", (), ["--listen", "127.0.0.1:0", "--redis", url])
     assert ended.value.code == 2
-    assert "missing" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "missing" in said
+    assert "secret" not in said
 
 
 def test_an_error_of_redis_does_not_show_the_password(secret):
