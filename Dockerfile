@@ -1,4 +1,5 @@
-# Two images of the same layers. `services` has what the four services need: no compiler, no command line, no Redis. `client` is `services` and one layer more: what the orchestrator and the command `vmglue` need.
+# Two images of the same layers. `services` has what the four services need: no compiler, no command line, no Redis.
+# `client` is `services` and one layer more: what the orchestrator and the command `vmglue` need.
 FROM python:3.11-slim-bookworm AS dependencies
 RUN python -m venv --without-pip /opt/venv
 WORKDIR /src
