@@ -216,6 +216,13 @@ def test_stack_use_is_what_plain_c_arithmetic_says(samples, races):
     assert counter(core, "debug.max_kstack_used") == stored
 
 
+def test_as_deep_as_the_record_is_no_record():
+    core, _ = booted()
+    core.intr_prof_stack_use([StackSample(0x10000, 4, False, 0x13000 - lower) for lower in (0, 0, 8, 8)])
+    told = [event for event in unpack(core.events(0, 100).records) if event.kind == Kind.KSTACK_MAX_USED]
+    assert [event.subject for event in told] == [0x1000, 0x1008]
+
+
 def test_sysctls_and_their_ranges():
     core, _ = booted(kstack_pages=2)
     core.vm_thread_new(threads(1), 0)
