@@ -12,6 +12,7 @@ from services.pager.blist import BLIST_MAX_ALLOC, SWAPBLK_NONE
 from services.pager.checksum import WORDS, page_checksums
 from services.pager.swap_meta import Blocks, SwapMeta
 from services.pager.swap_space import SwapDevice, SwapSpace, runs_of
+from services.ports.common import VM_OOM_SWAPZ
 from services.ports.pager import PageRange, Peek, PutChunk, PutPagesStart, PutRun, VmPager
 from services.runtime.context import Context
 from services.runtime.events import Kind
@@ -208,7 +209,7 @@ class SwapPager:
     def _allocate(self, obj: int, first: int, n: int) -> tuple[int, int]:
         """Find `n` adjacent blocks or, where there are none, half as many while that is above four."""
         if not self.meta.has_room(obj, first, n):
-            self._ctx.upcalls.oom_vote = True
+            self._ctx.upcalls.oom |= VM_OOM_SWAPZ
             self._ctx.count("vmglue.pager.swap_zone_exhausted")
             return SWAPBLK_NONE, n
         while (block := self.space.getswapspace(n)) == SWAPBLK_NONE and n > 4:

@@ -32,6 +32,7 @@ from services.physmem.vm_page import (
     vm_paging_needed,
     vm_paging_target,
 )
+from services.ports.common import VM_OOM_MEM
 from services.ports.pager import PutPagesStart, PutRun, VmPager
 from services.ports.physmem import IdleScans, PageoutBegin, PageoutResult, PagesNeeded
 from services.runtime.errors import kassert
@@ -351,7 +352,7 @@ def _mightbe_oom(vm: Vm, pass_: int) -> None:
         return
     swap = vm.pager.swap_status()
     if (swap.avail < _OOM_SWAP_AVAIL and vm_page_count_min(vm)) or (swap.full and vm_paging_target(vm) > 0):
-        vm.ctx.upcalls.oom_vote = True
+        vm.ctx.upcalls.oom |= VM_OOM_MEM
 
 
 # Resident set limits

@@ -87,6 +87,12 @@ class IoStart:
     """Virtual time at which the device is done, in microseconds."""
 
 
+VM_OOM_MEM = 1
+"""Reason of vm_pageout_oom(): neither memory nor swap space is left."""
+VM_OOM_SWAPZ = 2
+"""Reason of vm_pageout_oom(): the zone of swap metadata is exhausted."""
+
+
 @dataclass(slots=True)
 class Upcalls:
     """What lower layers want from the scheduler, which owns the kernel's threads; it travels in answers."""
@@ -99,8 +105,8 @@ class Upcalls:
     """pagedaemon_wakeup() was called (vm_pages_needed set)."""
     swap_request: U32 = 0
     """vm_req_vmdaemon() flags: VM_SWAP_NORMAL 1, VM_SWAP_IDLE 2."""
-    oom_vote: bool = False
-    """The page daemon's pass voted for an out-of-memory kill."""
+    oom: U32 = 0
+    """vm_pageout_oom() is wanted: VM_OOM_MEM (the page daemon's pass voted), VM_OOM_SWAPZ (the swap zone is full)."""
 
     def absorb(self, other: Upcalls) -> None:
         """Append what a lower layer's answer carried."""
@@ -108,10 +114,10 @@ class Upcalls:
         self.wakeups += other.wakeups
         self.pagedaemon_wanted |= other.pagedaemon_wanted
         self.swap_request |= other.swap_request
-        self.oom_vote |= other.oom_vote
+        self.oom |= other.oom
 
     def __bool__(self) -> bool:
-        return bool(self.ios or self.wakeups or self.pagedaemon_wanted or self.swap_request or self.oom_vote)
+        return bool(self.ios or self.wakeups or self.pagedaemon_wanted or self.swap_request or self.oom)
 
 
 @dataclass(slots=True)

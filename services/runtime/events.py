@@ -84,7 +84,7 @@ class Kind(IntEnum):
     FORK_WAIT = 48, "vm_forkproc", 651, "pid"
     SIGNAL = 49, "vm_fault", 0, "pid", "kern_error", "va"
     KICK_PROC0 = 50, "kick_proc0", 827, "sleepers"
-    OOM_KILL = 51, "vm_pageout_oom", 0, "pid", "pages"
+    OOM_KILL = 51, "vm_pageout_oom", 0, "pid", "pages", "shortage"
     SHMFORK = 52, "vm_forkproc", 657, "pid", "parent"
     UNSHARE = 53, "vm_forkproc", 636, "pid", "vmspace"
     SWAP_DEBUG = 54, "swapout", 1046, "pid"

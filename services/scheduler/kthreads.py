@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from hardware_sim.clock import c_uint
+from services.ports.common import VM_OOM_MEM, VM_OOM_SWAPZ
 from services.ports.physmem import RssLimit
-from services.runtime.errors import KernelPanic
-from services.runtime.events import Kind
 from services.scheduler.glue_swap import faultin, prele, swapout_procs
 from services.scheduler.idle import pageout_scan_idle
 from services.scheduler.kern import Kern
@@ -16,23 +15,15 @@ from services.scheduler.proc_flags import (
     P_INEXEC,
     P_INMEM,
     P_KTHREAD,
-    P_PROTECTED,
     P_SYSTEM,
     P_WEXIT,
-    P_WKILLED,
     PPAUSE,
-    PRIO_MIN,
     PVM,
     PWAIT,
-    SIGKILL,
-    TDF_SINTR,
-    TDI_SLEEPING,
-    TDI_SUSPENDED,
     Prs,
-    Tds,
 )
 from services.scheduler.runq import SLICE_US, sched_add
-from services.scheduler.sleepq import msleep, sleepq_remove, wakeup
+from services.scheduler.sleepq import is_settled, msleep, sleepq_remove
 from services.scheduler.state import (
     INIT,
     PROC0,
@@ -47,6 +38,7 @@ from services.scheduler.state import (
     VmdaemonFrame,
 )
 from services.scheduler.upcalls import PAGES_NEEDED_CHANNEL, VM_DAEMON_CHANNEL, absorb
+from services.scheduler.vm_oom import vm_pageout_oom
 
 HOLDER_CHANNEL = "phold"
 """Where threads sleep that wait for a faultin() from outside."""
@@ -78,9 +70,10 @@ def vm_pageout_worker(k: Kern, td: Thread, f: PagedaemonFrame) -> bool:
         cost_us = pageout_scan_idle(k, lambda: any(_deactivates(k, p) for p in s.allproc.values()))
     k.spend(td, cost_us)
     absorb(k)
-    if s.oom_vote:
-        s.oom_vote = False
-        vm_pageout_oom(k)
+    for shortage in (VM_OOM_SWAPZ, VM_OOM_MEM):
+        if s.oom & shortage:
+            s.oom &= ~shortage
+            vm_pageout_oom(k, shortage)
     return True
 
 
@@ -124,50 +117,7 @@ def _deactivates(k: Kern, p: Proc) -> bool:
     vm = k.s.vmspaces.get(p.p_vmspace)
     if vm is None or (vm.vm_drained and vm.vm_refcnt == 1):
         return False
-    return all(_settled(td) for td in p.p_threads)
-
-
-def _settled(td: Thread) -> bool:
-    """Runnable, running, sleeping or suspended; not merely swapped out."""
-    return td.td_state in (Tds.RUNQ, Tds.RUNNING) or td.td_inhibitors & (TDI_SLEEPING | TDI_SUSPENDED) != 0
-
-
-def vm_pageout_oom(k: Kern) -> None:
-    """vm_pageout_oom: kill the process with most pages in memory and swap; the first in list order on ties.
-
-    Raises:
-        KernelPanic: There is one, and vm.panic_on_oom is set.
-    """
-    candidates = [p for p in reversed(k.s.allproc.values()) if _may_be_killed(p)]
-    if not candidates:
-        return
-    infos = k.physmem.vmspace_info([p.p_vmspace for p in candidates]).spaces
-    sizes = [info.swap_count + info.resident for info in infos]
-    size = max(sizes)
-    if size > 0:
-        if k.s.vm_panic_on_oom:
-            raise KernelPanic("out of swap space", "vm_pageout_oom")
-        p = candidates[sizes.index(size)]
-        k.ctx.event(Kind.OOM_KILL, p.p_pid, size)
-        p.p_flag |= P_WKILLED
-        p.p_nice = PRIO_MIN
-        psignal(k, p, SIGKILL)
-        wakeup(k, "v_free_count")
-
-
-def _may_be_killed(p: Proc) -> bool:
-    """Whom the choice considers; the kernel's own low process ids are all P_SYSTEM."""
-    if p.p_state is not Prs.NORMAL or p.p_flag & (P_INEXEC | P_PROTECTED | P_SYSTEM | P_WEXIT | P_WKILLED):
-        return False
-    return p.p_vmspace != 0 and all(_settled(td) for td in p.p_threads)
-
-
-def psignal(k: Kern, p: Proc, signal: int) -> None:
-    """Post a deadly signal: it ends the process when a thread returns to user mode; interruptible sleeps end now."""
-    p.p_sig = p.p_sig or signal
-    for td in p.p_threads:
-        if td.td_wchan and td.td_flags & TDF_SINTR:
-            sleepq_remove(k, td)
+    return all(is_settled(td) for td in p.p_threads)
 
 
 def init_main(k: Kern, td: Thread, f: InitFrame) -> bool:

@@ -14,7 +14,7 @@ from hardware_sim.clock import US_PER_SECOND
 from services.runtime.events import Kind
 from services.scheduler.kern import Kern
 from services.scheduler.proc_flags import PRI_MAX_TIMESHARE, PRI_MIN_TIMESHARE, PRI_TIMESHARE, PRIO_MIN, PUSER, Tds
-from services.scheduler.state import Thread
+from services.scheduler.state import Proc, Thread
 
 SLICE_US = 100_000
 """A slice: hz / 10 ticks."""
@@ -65,8 +65,13 @@ def schedcpu(k: Kern) -> None:
 def _decayed_priority(k: Kern, td: Thread) -> None:
     """Decay and resetpriority_thread: a thread that has a kernel priority, until it returns to user mode, keeps it."""
     updatepri(k, td)
-    if PRI_MIN_TIMESHARE <= td.td_priority <= PRI_MAX_TIMESHARE:
+    if is_timeshare(td.td_priority):
         td.td_priority = td.td_user_pri
+
+
+def is_timeshare(priority: int) -> bool:
+    """A priority of user mode in the time-sharing class."""
+    return PRI_MIN_TIMESHARE <= priority <= PRI_MAX_TIMESHARE
 
 
 def updatepri(k: Kern, td: Thread) -> None:
@@ -93,6 +98,18 @@ def resetpriority(k: Kern, td: Thread) -> None:
         td.td_user_pri = max(PRI_MIN_TIMESHARE, min(pri, PRI_MAX_TIMESHARE))
 
 
+def sched_nice(k: Kern, p: Proc, nice: int) -> None:
+    """sched_nice: a process' nice, and with it the priority of its threads."""
+    p.p_nice = nice
+    for td in p.p_threads:
+        resetpriority(k, td)
+        if td.td_state is Tds.RUNQ and is_timeshare(td.td_priority):
+            sched_rem(k, td)
+            td.td_priority = td.td_user_pri
+            sched_add(k, td)
+    k.candidates.update_all(p)
+
+
 def sched_exit(parent: Thread, child: Thread) -> None:
     """sched_exit_thread: the parent answers for the recent processor time of its child."""
     parent.td_estcpu_us = min(parent.td_estcpu_us + child.td_estcpu_us, ESTCPU_US_MAX)
@@ -102,6 +119,13 @@ def sched_add(k: Kern, td: Thread) -> None:
     """Put a thread on the tail of its queue."""
     td.td_state = Tds.RUNQ
     heappush(k.s.runq, (td.td_priority // _RQ_PPQ, k.next_seq(), td.td_tid))
+
+
+def sched_rem(k: Kern, td: Thread) -> None:
+    """Take a thread off its queue."""
+    k.s.runq = [entry for entry in k.s.runq if entry[2] != td.td_tid]
+    heapify(k.s.runq)
+    td.td_state = Tds.CAN_RUN
 
 
 def sched_choose(k: Kern) -> Thread | None:

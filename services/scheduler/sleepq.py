@@ -48,6 +48,11 @@ def td_clr_inhib(k: Kern, td: Thread, inhibitor: int) -> None:
             k.candidates.update(k.proc(td.td_pid), td)
 
 
+def is_settled(td: Thread) -> bool:
+    """Runnable, running, sleeping or suspended: not merely swapped out (the test of vm_daemon and vm_pageout_oom)."""
+    return td.td_state in (Tds.RUNQ, Tds.RUNNING) or td.td_inhibitors & (TDI_SLEEPING | TDI_SUSPENDED) != 0
+
+
 def thread_safetoswapout(k: Kern, td: Thread) -> bool:
     """thread_safetoswapout: TDF_CANSWAP, nothing else."""
     return bool(k.ctx.env.ask(f"thread_safetoswapout:{td.td_tid}", lambda: td.td_flags & TDF_CANSWAP))

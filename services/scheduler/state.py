@@ -353,7 +353,8 @@ class SchedState:
     """What the page daemon was last told."""
     vm_pageout_req_swapout: int = 0
     vm_daemon_lastrun: int = 0
-    oom_vote: bool = False
+    oom: int = 0
+    """Reasons for which vm_pageout_oom is wanted: VM_OOM_MEM, VM_OOM_SWAPZ."""
     vm_panic_on_oom: int = 0
     swap_idle_threshold1: int = 2
     swap_idle_threshold2: int = 10

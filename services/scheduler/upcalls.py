@@ -30,7 +30,7 @@ def absorb(k: Kern) -> None:
         pagedaemon_wakeup(k)
     if upcalls.swap_request:
         vm_req_vmdaemon(k, upcalls.swap_request)
-    s.oom_vote |= upcalls.oom_vote
+    s.oom |= upcalls.oom
 
 
 def pagedaemon_wakeup(k: Kern) -> None:

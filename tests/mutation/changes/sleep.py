@@ -142,9 +142,9 @@ CHANGES = (
     ),
     Change(
         "oom-smallest",
-        KTHREADS,
-        "size = max(sizes)",
-        "size = min(sizes)",
+        "services/scheduler/vm_oom.py",
+        "        if size > bigsize:\n",
+        "        if bigproc is None or size < bigsize:\n",
         "vm_pageout_oom, vm_pageout.c",
         "the largest process is killed",
         SCHEDULER,

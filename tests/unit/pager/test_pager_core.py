@@ -11,7 +11,7 @@ from pager_setup import booted, counter, events, finish_writes, get, page, pages
 from hardware_sim.disk import BLOCK_SIZE
 from services.pager.checksum import page_checksums
 from services.pager.swap_space import SwapSpace
-from services.ports.common import Answers, Setting
+from services.ports.common import VM_OOM_SWAPZ, Answers, Setting
 from services.ports.pager import GetPagesStart, HasPage, ObjectKind, PageRange, PagerBoot, PutRun, VmPager
 from services.runtime.errors import KernelPanic, Reason, Refused
 from services.runtime.events import Kind
@@ -255,9 +255,9 @@ def test_a_host_that_cannot_read_is_a_device_error():
 def test_metadata_is_limited_and_asks_for_a_kill():
     core = booted(page_count=4)
     assert [chunk.status for chunk in put(core, 1, 31, 1, 2)] == [VmPager.PEND]
-    assert not core._ctx.upcalls.oom_vote
+    assert core._ctx.upcalls.oom == 0
     assert [chunk.status for chunk in put(core, 1, 64, 3)] == [VmPager.FAIL]
-    assert core._ctx.upcalls.oom_vote
+    assert core._ctx.upcalls.oom == VM_OOM_SWAPZ
     assert [chunk.status for chunk in put(core, 1, 0, *range(40))] == [VmPager.PEND] * 3
     assert core.swap_status().meta_blocks == 2
 

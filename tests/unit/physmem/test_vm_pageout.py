@@ -29,6 +29,7 @@ from services.physmem.vm_pageout import (
     pageout_wait_test,
     vm_pageout_map_deactivate_pages,
 )
+from services.ports.common import VM_OOM_MEM
 from services.ports.pager import VmPager
 
 W = 2
@@ -452,13 +453,13 @@ def test_a_vote_for_a_kill_needs_memory_and_swap_to_be_gone(pass_, free, swap_pa
     vm = page_side(swap_pages=swap_pages)
     take(vm, anonymous(vm, 1024), 1024 - free)
     pageout_scan(vm, pass_)
-    assert vm.ctx.take_upcalls().oom_vote == vote
+    assert vm.ctx.take_upcalls().oom == vote * VM_OOM_MEM
 
 
 def test_memory_in_plenty_does_not_ask_for_the_state_of_swap(vm):
     vm.pager.swap_status = None
     pageout_scan(vm, 5)
-    assert not vm.ctx.take_upcalls().oom_vote
+    assert vm.ctx.take_upcalls().oom == 0
 
 
 # Resident set limits

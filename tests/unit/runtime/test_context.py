@@ -28,9 +28,9 @@ def test_up_calls_are_taken_once_and_absorbed_in_order():
     ctx = Context("physmem")
     ctx.wakeup("a")
     ctx.io_started(3, 40)
-    ctx.upcalls.absorb(Upcalls([IoStart(4, 50)], ["b"], True, 2, False))
-    ctx.upcalls.absorb(Upcalls(swap_request=1, oom_vote=True))
-    assert ctx.take_upcalls() == Upcalls([IoStart(3, 40), IoStart(4, 50)], ["a", "b"], True, 3, True)
+    ctx.upcalls.absorb(Upcalls([IoStart(4, 50)], ["b"], True, 2, 1))
+    ctx.upcalls.absorb(Upcalls(swap_request=1, oom=2))
+    assert ctx.take_upcalls() == Upcalls([IoStart(3, 40), IoStart(4, 50)], ["a", "b"], True, 3, 3)
     assert not ctx.upcalls
     assert ctx.take_upcalls() == Upcalls()
 

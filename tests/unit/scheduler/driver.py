@@ -9,6 +9,7 @@ from fakes import Machine, machine
 
 from services.ports.common import Outcome, Region, Stop, Suspension, Upcalls
 from services.ports.scheduler import Dispatch, DispatchKind, SpaceNotice, SpawnRequest, Trap, TrapOp
+from services.runtime.events import Kind, unpack
 
 IMAGE = [Region(0x400, 4, 5, "prog", 0, 10), Region(0x600, 4, 3)]
 FAR_US = 1 << 50
@@ -77,6 +78,11 @@ class Driver:
         self.notices += dispatch.notices
         self.dispatch = dispatch
         return dispatch
+
+
+def events(driver: Driver, kind: Kind) -> list[Any]:
+    """Recorded events of a kind."""
+    return [event for event in unpack(driver.m.core.events(0, 1 << 20).records) if event.kind == kind]
 
 
 def booted(*starts: tuple[int, int], **config: Any) -> Driver:

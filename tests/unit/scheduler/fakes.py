@@ -68,9 +68,10 @@ class FakePhysmem:
     needed: bool = False
     lowmem: bool = False
     swap_request: int = 0
-    oom_vote: bool = False
+    oom: int = 0
     access_ok: bool = True
     sizes: dict[int, int] = field(default_factory=dict)
+    swap_counts: dict[int, int] = field(default_factory=dict)
     no_vmspace: bool = False
     sleepy: set[str] = field(default_factory=set)
     """Methods that sleep once, for a page."""
@@ -120,7 +121,9 @@ class FakePhysmem:
         return Empty()
 
     def vmspace_info(self, vmspaces: list[int]) -> SpaceInfos:
-        return SpaceInfos([SpaceInfo(v, self.refs[v], self.sizes.get(v, 1)) for v in vmspaces])
+        return SpaceInfos(
+            [SpaceInfo(v, self.refs[v], self.sizes.get(v, 1), swap_count=self.swap_counts.get(v, 0)) for v in vmspaces]
+        )
 
     def map_ops(self, vmspace: int, ops: list[Any], op: int) -> MapResults:
         if (asleep := self._sleeps("map_ops")) is not None:
@@ -177,7 +180,7 @@ class FakePhysmem:
     def pageout_scan(self, pass_: int) -> PageoutResult:
         self.calls.append(("pageout_scan", pass_))
         self.ctx.upcalls.swap_request |= self.swap_request
-        self.ctx.upcalls.oom_vote |= self.oom_vote and pass_ > 1
+        self.ctx.upcalls.oom |= self.oom if pass_ > 1 else 0
         return PageoutResult(cost_us=10)
 
     def pageout_idle(self, until_us: int, lag_us: int, requests: bool) -> IdleScans:

@@ -6,7 +6,7 @@ import pytest
 from driver import SECOND, booted, sleep
 from fakes import machine
 
-from services.ports.common import Setting, Stop
+from services.ports.common import VM_OOM_MEM, Setting, Stop
 from services.ports.scheduler import ProcState, ThreadState
 from services.runtime.errors import KernelPanic, Reason, Refused
 from services.runtime.events import Kind, unpack
@@ -143,7 +143,7 @@ def test_out_of_memory_panics_instead_of_killing_if_asked(panics):
     driver.m.core.sysctl_set(Setting("vm.panic_on_oom", panics))
     assert Setting("vm.panic_on_oom", panics) in driver.m.core.sysctl_get().settings
     driver.m.physmem.sizes[driver.proc(100).p_vmspace] = 5
-    driver.m.physmem.oom_vote = driver.m.physmem.needed = True
+    driver.m.physmem.oom, driver.m.physmem.needed = VM_OOM_MEM, True
     driver.m.ctx.upcalls.pagedaemon_wanted = True
     if panics:
         with pytest.raises(KernelPanic, match="out of swap space"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from driver import EXIT, FAR_US, SECOND, SELECT, booted, sleep
+from driver import EXIT, FAR_US, SECOND, SELECT, booted, events, sleep
 
-from services.ports.common import Answers, Outcome, Setting, Stop, Upcalls
+from services.ports.common import VM_OOM_MEM, Answers, Outcome, Setting, Stop, Upcalls
 from services.ports.scheduler import DispatchKind, Left, Trap, TrapOp
 from services.runtime.errors import KernelPanic, Refused
-from services.runtime.events import Kind, unpack
+from services.runtime.events import Kind
 from services.scheduler import glue_swap, kthreads
 from services.scheduler.inspect import check_state
 from services.scheduler.proc_flags import P_INMEM, P_SWAPPINGIN, P_SWAPPINGOUT, TDF_SWAPINREQ, TDI_SLEEPING, TDI_SWAPPED
@@ -24,10 +24,6 @@ def asleep(seconds=100, **config):
     driver.report(sleep(seconds * SECOND))
     assert driver.dispatch.pid == 101
     return driver
-
-
-def events(driver, kind):
-    return [event for event in unpack(driver.m.core.events(0, 1 << 20).records) if event.kind == kind]
 
 
 def pass_time(driver, seconds):
@@ -341,10 +337,10 @@ def test_out_of_memory_kills_the_largest_and_wakes_it():
     driver.report(sleep(100 * SECOND))
     driver.report(sleep(100 * SECOND))
     driver.m.physmem.sizes |= {driver.proc(100).p_vmspace: 5, driver.proc(101).p_vmspace: 9}
-    driver.m.physmem.oom_vote = driver.m.physmem.needed = True
+    driver.m.physmem.oom, driver.m.physmem.needed = VM_OOM_MEM, True
     driver.m.ctx.upcalls.pagedaemon_wanted = True
     driver.report(stop=Stop.YIELD, elapsed_us=10)
-    driver.m.physmem.oom_vote = driver.m.physmem.needed = False
+    driver.m.physmem.oom, driver.m.physmem.needed = 0, False
     driver.report(elapsed_us=10)
     kill = events(driver, Kind.OOM_KILL)[0]
     assert (kill.subject, kill.a) == (101, 9)
@@ -355,11 +351,11 @@ def test_out_of_memory_kills_the_largest_and_wakes_it():
 def test_a_killed_waiter_for_memory_does_not_go_on_with_its_fault():
     driver = booted((1, 0), (2, 0))
     driver.pfault()
-    driver.m.physmem.oom_vote = driver.m.physmem.needed = True
+    driver.m.physmem.oom, driver.m.physmem.needed = VM_OOM_MEM, True
     driver.m.physmem.sizes[driver.proc(100).p_vmspace] = 50
     driver.m.ctx.upcalls.pagedaemon_wanted = True
     driver.report(stop=Stop.YIELD, elapsed_us=10)
-    driver.m.physmem.oom_vote = driver.m.physmem.needed = False
+    driver.m.physmem.oom, driver.m.physmem.needed = 0, False
     driver.report(elapsed_us=10)
     assert driver.row(100).status == -9
 
@@ -429,11 +425,11 @@ def test_reports_after_the_end_are_refused():
 
 def vote_to_kill(driver, pid):
     """The page daemon votes; process `pid` is the largest."""
-    driver.m.physmem.oom_vote = driver.m.physmem.needed = True
+    driver.m.physmem.oom, driver.m.physmem.needed = VM_OOM_MEM, True
     driver.m.physmem.sizes[driver.proc(pid).p_vmspace] = 50
     driver.m.ctx.upcalls.pagedaemon_wanted = True
     driver.report(stop=Stop.YIELD, elapsed_us=10)
-    driver.m.physmem.oom_vote = driver.m.physmem.needed = False
+    driver.m.physmem.oom, driver.m.physmem.needed = 0, False
 
 
 def test_a_killed_process_that_is_swapped_out_comes_in_to_die():
@@ -460,7 +456,7 @@ def test_a_killed_process_completes_its_page_read_first():
 def test_the_killed_are_not_killed_again_and_init_never():
     driver = booted((1, 0))
     driver.fault(SECOND)
-    driver.m.physmem.oom_vote = driver.m.physmem.needed = True
+    driver.m.physmem.oom, driver.m.physmem.needed = VM_OOM_MEM, True
     driver.m.ctx.upcalls.pagedaemon_wanted = True
     driver.report(stop=Stop.YIELD, elapsed_us=10, limit_us=driver.dispatch.now_us + 3 * SECOND)
     assert [event.subject for event in events(driver, Kind.OOM_KILL)] == [100]
