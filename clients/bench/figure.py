@@ -47,6 +47,8 @@ class Figure:
 
     def goal(self) -> str:
         """The limits in words."""
+        if self.at_least and self.at_least == self.at_most:
+            return f"exactly {self.at_least:g}"
         words = [f"at least {self.at_least:g}"] if self.at_least else []
         words += [f"at most {self.at_most:g}"] if self.at_most else []
         return ", ".join(words)

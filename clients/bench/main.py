@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from rich.console import Console
 from rich.table import Table
 
-from clients.bench import access, calls, lifecycle, paging, protection, size, stacks, swapping, walk
+from clients.bench import access, calls, lifecycle, paging, protection, replacement, size, stacks, swapping, walk
 from clients.bench.figure import Figure
 from clients.exits import BadInput, Exit
 
@@ -20,6 +20,7 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "walk": walk.walk,
     "loop": walk.loop,
     "walk-grpc": walk.walk_grpc,
+    "replacement": replacement.replacement,
     "calls": calls.calls,
     "stacks": stacks.stacks,
     "access": access.access,
@@ -32,7 +33,7 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "ready": size.ready,
 }
 """Measurements by name; each gives one figure or more."""
-_NEED_LIBCACHESIM = ("walk", "loop", "walk-grpc")
+_NEED_LIBCACHESIM = ("walk", "loop", "walk-grpc", "replacement")
 
 
 def main(names: list[str], as_json: bool) -> int:

@@ -10,7 +10,7 @@ from clients.trace import Runs, Trace, run_kinds
 from hardware_sim.clock import initial_ticks
 from services.ports.common import Region, Stop
 from services.ports.pager import PagerBoot
-from services.ports.physmem import MapOp, MapOpKind, PhysmemBoot
+from services.ports.physmem import MapOp, MapOpKind, PhysmemBoot, Replacement
 from services.ports.scheduler import Trap, TrapOp
 
 PAGE = 4096
@@ -22,12 +22,20 @@ _NO_BUDGET_US = 1 << 40
 _PASSES_MAX = 64
 
 
-def boot(kernel: Kernel, ram_pages: int, swap_pages: int = 1 << 16, seed: int = 1) -> None:
+def boot(
+    kernel: Kernel,
+    ram_pages: int,
+    swap_pages: int = 1 << 16,
+    seed: int = 1,
+    replacement: Replacement = Replacement.FREEBSD,
+) -> None:
     """Boot pager and physmem with a machine of `ram_pages`."""
     ticks = initial_ticks(HZ)
     kernel.ctx.reboot(HZ, ticks, allow_inject=False)
     kernel.pager.boot(PagerBoot(swap_pages, ram_pages, seed, HZ, ticks))
-    kernel.physmem.boot(PhysmemBoot(ram_pages=ram_pages, seed=seed, mips=MIPS, hz=HZ, start_ticks=ticks))
+    kernel.physmem.boot(
+        PhysmemBoot(ram_pages=ram_pages, seed=seed, mips=MIPS, hz=HZ, start_ticks=ticks, replacement=replacement)
+    )
 
 
 @dataclass(slots=True)
@@ -69,6 +77,11 @@ class Processor:
     def map(self, regions: list[Region]) -> None:
         """Enter mappings."""
         self._map_ops([_insertion(region) for region in regions])
+
+    def play_records(self, runs: Runs) -> None:
+        """Execute records in batches; what they touch is mapped."""
+        for start in range(0, len(runs), BATCH_RECORDS):
+            self.execute(runs[start : start + BATCH_RECORDS])
 
     def execute(self, runs: Runs) -> None:
         """Execute records to the last one."""

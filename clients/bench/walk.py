@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
+from clients.bench.cachesim import cachesim, clock
 from clients.bench.figure import Figure, best_s
 from clients.bench.processor import MIPS, Processor, boot, memory_records
 from clients.kernel import Kernel, local_kernel
@@ -50,8 +47,9 @@ def loop() -> list[Figure]:
     """The compiled loop alone: every page resident and mapped, no kernel behind it."""
     memory = memory_records(Trace.open(TRACE))
     hardware = _Hardware.holding(memory)
-    with _libcachesim(memory) as clock:
-        times = [(best_s(clock.run, 1), best_s(hardware.run, 1)) for _ in range(ROUNDS)]
+    with cachesim(memory) as simulator:
+        replay = partial(simulator.misses, clock, RAM_PAGES)
+        times = [(best_s(replay, 1), best_s(hardware.run, 1)) for _ in range(ROUNDS)]
     clock_s, loop_s = (min(column) for column in zip(*times, strict=True))
     count = references(memory)
     note = f"{len(memory):,} records of {len(hardware.vpns):,} pages"
@@ -62,18 +60,20 @@ def _compare_life(name: str, kernel: Kernel, at_least: float) -> Figure:
     trace = Trace.open(TRACE)
     memory = memory_records(trace)
     times = []
-    with _libcachesim(memory) as clock:
+    with cachesim(memory) as simulator:
+        replay = partial(simulator.misses, clock, RAM_PAGES)
         for _ in range(ROUNDS):
-            clock_s = best_s(clock.run, 1)
+            clock_s = best_s(replay, 1)
             boot(kernel, RAM_PAGES)
             processor = Processor.start(kernel)
             times.append((clock_s, best_s(partial(processor.play, trace), 1)))
+        misses = replay()
     clock_s, life_s = (min(column) for column in zip(*times, strict=True))
     counters = kernel.physmem.counters()
     reads = dict(zip(counters.names, counters.values, strict=True))["vm.stats.vm.v_io_faults"]
     note = (
         f"{RAM_PAGES:,} pages of memory; {processor.faults:,} faults, {reads:,} of them read from a device; "
-        f"{clock.misses:,} misses of Clock with as many pages"
+        f"{misses:,} misses of Clock with as many pages"
     )
     count = references(memory)
     return Figure(name, "references/s", count / life_s, CLOCK, count / clock_s, at_least=at_least, note=note)
@@ -102,31 +102,3 @@ class _Hardware:
         owner = np.zeros(len(self.vpns) + 1, np.int64)
         walked = walk_loop(self.mmu, self.ram, owner, owner, 1, self.memory, 0, 1 << 40, 0, MIPS, 1)
         assert walked.next_record == len(self.memory)
-
-
-@dataclass(slots=True)
-class _Clock:
-    """libCacheSim's Clock over a file of page numbers."""
-
-    pages: Path
-    count: int
-    misses: int = 0
-
-    def run(self) -> None:
-        """Replay the file with a cache of RAM_PAGES."""
-        import libcachesim as lcs  # of the extra [bench]
-
-        params = lcs.ReaderInitParam(ignore_obj_size=True)
-        reader = lcs.TraceReader(str(self.pages), lcs.TraceType.ORACLE_GENERAL_TRACE, params)
-        self.misses = round(lcs.Clock(cache_size=RAM_PAGES).process_trace(reader)[0] * self.count)
-
-
-@contextmanager
-def _libcachesim(memory: Runs) -> Iterator[_Clock]:
-    """The records as libCacheSim's own binary format (oracleGeneral), which it reads fastest."""
-    rows = np.zeros(len(memory), np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")]))
-    rows["id"], rows["size"], rows["next"] = memory >> np.uint64(VPN_SHIFT), 1, -1
-    with tempfile.TemporaryDirectory(prefix="vmglue-bench-") as directory:
-        path = Path(directory) / "pages.oracleGeneral"
-        rows.tofile(path)
-        yield _Clock(path, len(memory))

@@ -76,6 +76,7 @@ from services.ports.physmem import (
     Placed,
     PlacedFile,
     PlacedStack,
+    Replacement,
     ResidentCounts,
     RssLimit,
     SfBuf,
@@ -96,6 +97,7 @@ from services.runtime.events import Kind
 from services.runtime.preemption import PreemptStream, arm
 
 AnswerT = TypeVar("AnswerT")
+_ONE_SPACE = "FREEBSD on a machine of more than one address space"
 
 
 class PhysmemCore:
@@ -140,6 +142,7 @@ class PhysmemCore:
         vm.no_swapping = config.no_swapping
         vm.tun.vm_swap_enabled = int(not config.no_swapping)
         vm.preempt = PreemptStream.seeded(config.preempt_seed, "physmem")
+        vm.replacement = config.replacement
         self._install(vm)
         return self._done(PhysmemBooted(self.vm.cnt.v_page_count, self.vm.cnt.v_free_count))
 
@@ -151,11 +154,16 @@ class PhysmemCore:
         low, high = (min, max) if max else (arch.user_min, arch.user_max)
         if low >= high or (low | high) & (arch.page_size - 1):
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "max", hex(high), "a page boundary above min")
+        if self.vm.replacement is not Replacement.FREEBSD and self.vm.spaces:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "replacement", self.vm.replacement.name, _ONE_SPACE)
         return self._done(SpaceId(vmspace_alloc(self.vm, low, high).map.id))
 
     def vmspace_fork(self, vmspace: int) -> SpaceId:
         """vmspace_fork: a copy, written pages shared copy on write; ENOMEM if wired pages cannot be copied."""
-        child = vmspace_fork(self.vm, self.vm.space(vmspace).map)
+        parent = self.vm.space(vmspace)
+        if self.vm.replacement is not Replacement.FREEBSD:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "replacement", self.vm.replacement.name, _ONE_SPACE)
+        child = vmspace_fork(self.vm, parent.map)
         return self._done(SpaceId(child.map.id) if child else SpaceId(0, glue.ENOMEM))
 
     def vmspace_ref(self, vmspace: int) -> SpaceInfo:

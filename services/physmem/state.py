@@ -16,6 +16,7 @@ from hardware_sim.mmu import Mmu
 from hardware_sim.ram import Ram
 from services.physmem.page_array import PageArray
 from services.ports.pager import PageRange, PagerPort
+from services.ports.physmem import Replacement
 from services.runtime.context import Context
 from services.runtime.preemption import PreemptStream
 
@@ -292,6 +293,8 @@ class Vm:
     """The page daemon's pass is running (curproc == pageproc)."""
     preempt: PreemptStream = field(default_factory=PreemptStream)
     """Random stream of the preemption points."""
+    replacement: Replacement = Replacement.FREEBSD
+    """Who chooses what leaves memory."""
 
     @property
     def bits_all(self) -> int:

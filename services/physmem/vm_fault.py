@@ -28,6 +28,7 @@ from services.physmem.page_busy import (
     vm_page_xunbusy,
 )
 from services.physmem.pmap import pmap_enter, pmap_unwire, vpn_of
+from services.physmem.replacement import make_room
 from services.physmem.state import ObjectType, VmObject
 from services.physmem.vm_map import (
     MAP_ENTRY_IN_TRANSITION,
@@ -66,7 +67,7 @@ from services.physmem.vm_page import (
 from services.physmem.vm_pager import read_start, read_wait
 from services.ports.common import Suspension
 from services.ports.pager import VmPager
-from services.ports.physmem import KernReturn
+from services.ports.physmem import KernReturn, Replacement
 from services.runtime.errors import KernelPanic
 from services.runtime.events import Kind
 
@@ -211,10 +212,13 @@ def _fault_chain(
             if pindex >= obj.size:
                 _free(vm, first_m)
                 return _failed(vm, map_, op, KernReturn.PROTECTION_FAILURE)
-            m = _allocate(vm, obj, pindex)
-            if m is None:
+            sleep = make_room(vm)
+            if sleep is None:
+                m = _allocate(vm, obj, pindex)
+                sleep = vm_waitpfault(vm) if m is None else None
+            if sleep is not None:
                 _free(vm, first_m)
-                return vm_waitpfault(vm)
+                return sleep
         if m is not None and vm.pages.valid[m] == vm.bits_all:
             return _fault_found(vm, map_, op, found, obj, m, first_m)
         if m is not None and obj.type != ObjectType.DEFAULT:
@@ -284,6 +288,8 @@ def _read(
 
 def _read_window(vm: Machine, op: FaultOp, found: Lookup, pindex: int) -> tuple[int, int]:
     """Pages to read in front of and behind the faulting one; the window grows while faults are sequential."""
+    if vm.replacement is not Replacement.FREEBSD:
+        return 0, 0
     entry, shift = found.entry, vm.arch.page_shift
     behind = min((op.va - entry.start) >> shift, VM_FAULT_READ_BEHIND)
     ahead = ((entry.end - op.va) >> shift) - 1

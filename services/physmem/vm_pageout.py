@@ -204,6 +204,12 @@ def _launder(vm: Vm, scan: _Scan, m: int) -> bool:
     return True
 
 
+def vm_pageout_page(vm: Vm, m: int) -> bool:
+    """Start to write one page for who is not the page daemon; it is shared busy meanwhile. False: it stays as it is."""
+    scan = _Scan(pass_=0, maxlaunder=1)
+    return _launder(vm, scan, m) and _flush_runs(vm, scan) == 0
+
+
 def _swap_pageouts_ok(vm: Vm) -> bool:
     """Anonymous pages may be written now."""
     if vm.tun.disable_swap_pageouts:

@@ -66,6 +66,17 @@ class MapOpKind(IntEnum):
     """Set min_offset and max_offset of an empty or built map to [start, start + size)."""
 
 
+class Replacement(IntEnum):
+    """Who chooses the page that leaves memory."""
+
+    FREEBSD = 0
+    """The page daemon."""
+    FIFO = 1
+    """A fault that finds no room: the page that came first."""
+    CLOCK = 2
+    """The same, but a page that was referenced since it was looked at last stays for another round."""
+
+
 @dataclass(slots=True)
 class PhysmemBoot:
     """What the machine's memory is built with."""
@@ -98,6 +109,8 @@ class PhysmemBoot:
     """Built without INVARIANTS: the KASSERTs of the C code are gone, its panics stay."""
     preempt_seed: U64 = 0
     """Seed of what others do where the C code drops a lock or sleeps; 0: nothing."""
+    replacement: Replacement = Replacement.FREEBSD
+    """Who chooses what leaves memory; another than FREEBSD allows one address space only."""
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from clients.bench import FIGURES, Figure, access, lifecycle, main, population, stacks, swapping
+from clients.bench import FIGURES, Figure, access, lifecycle, main, population, replacement, stacks, swapping
 from clients.bench.processor import Processor, boot, memory_records
 from clients.exits import BadInput
 from clients.kernel import local_kernel
@@ -21,6 +21,8 @@ from clients.workload import TRACES
         ({"at_least": 2.1}, False, "at least 2.1"),
         ({"at_most": 2.0}, True, "at most 2"),
         ({"at_most": 1.9}, False, "at most 1.9"),
+        ({"at_least": 2.0, "at_most": 2.0}, True, "exactly 2"),
+        ({"at_least": 1.9, "at_most": 1.9}, False, "exactly 1.9"),
     ],
 )
 def test_a_ratio_is_judged(limits, met, goal):
@@ -122,3 +124,13 @@ def test_lives_are_counted_by_their_events():
     assert figure.value > 0
     assert figure.note.startswith("20 children, 100 at a time, 4 sleeps each; ")
     assert lifecycle.plain_lives(20) == 20 * (2 * lifecycle.SLEEPS + 1)
+
+
+@pytest.mark.parametrize("program", ["gzip", "sort", "python"])
+def test_plain_replacement_misses_exactly_as_libcachesim(program):
+    figures = replacement.compare(program)
+    assert len(figures) == 4
+    assert {(f.name, f.value) for f in figures} == {(f.name, f.baseline) for f in figures}
+    fifo, _, clock, _ = (f.value for f in figures)
+    assert fifo != clock, "the policies tell nothing apart"
+    assert all(f.met for f in figures)
