@@ -18,6 +18,7 @@ from clients.scaled import scaled
 from clients.streams import Stream, StreamState
 from clients.trace import Trace
 from clients.workload import Program, Workload, check_sysctls
+from clients.workload_model import CLASSES
 from hardware_sim.arch import arch
 from hardware_sim.clock import initial_ticks
 from services.ports.common import Outcome, Setting, Stop, Upcalls
@@ -349,6 +350,9 @@ class Orchestrator:
                         nice=program.nice,
                         regions=stream.regions(),
                         sleep_scale_percent=round(program.sleep_scale * 100),
+                        pri_class=CLASSES[program.rtprio[0]],
+                        rtprio=program.rtprio[1],
+                        rss_limit=program.rss_limit,
                     )
                 )
         return requests

@@ -26,6 +26,10 @@ CALLS = {"nanosleep": 35, "accept": 43, "kqueue": 232, "select": 23}
 """Calls in which a made-up program pauses, with the Linux number of each one's row in docs/syscalls.md."""
 VISIT = 8
 """References to a page at a visit, where a workload does not say."""
+CLASSES = {"normal": 3, "realtime": 2, "fifo": 10, "idle": 4}
+"""Classes of rtprio(2) with the kernel's numbers."""
+RTPRIO_MAX = 31
+"""Lowest priority within a class."""
 ARRIVALS = ("regular", "poisson")
 """Instances start `start_every` apart, or at random so far apart on average."""
 MIB = 1 << 20
@@ -124,6 +128,10 @@ class Program:
     """How instances follow one another, one of ARRIVALS."""
     nice: int = 0
     """p_nice, -20 to 20."""
+    rtprio: tuple[str, int] = ("normal", 0)
+    """Class of rtprio(2), one of CLASSES, and the priority in it, 0 (best) to RTPRIO_MAX."""
+    rss_limit: int = 0
+    """RLIMIT_RSS, in pages; 0: all memory that was free at boot."""
     repeat: int = 1
     """Executions of each instance, one after the other in the same process."""
     think_us: int = 0

@@ -18,11 +18,13 @@ from clients.workload_model import (
     ARCHITECTURES,
     ARRIVALS,
     CALLS,
+    CLASSES,
     KERNELS,
     KSTACK_PAGES_LIMIT,
     MIB,
     PAGE,
     PATTERNS,
+    RTPRIO_MAX,
     TRACE_SUFFIX,
     TRACES,
     VISIT,
@@ -112,6 +114,13 @@ def _pages(value: Any) -> int:
     return int(_size(PAGE, 1 << 32)(value)) // PAGE
 
 
+def _rtprio(value: Any) -> tuple[str, int]:
+    """A class and the priority in it."""
+    if not isinstance(value, dict) or not {"class"} <= value.keys() <= {"class", "priority"}:
+        raise ValueError('expected a table such as { class = "realtime", priority = 5 }')
+    return _choice(tuple(CLASSES))(value["class"]), _integer(0, RTPRIO_MAX)(value.get("priority", 0))
+
+
 _WORKLOAD_KEYS = ("name", "machine", "phases", "programs")
 RAM = _size(MIB, 1 << 37)
 """Reads `machine.ram`."""
@@ -148,6 +157,8 @@ _PROGRAM_KEYS = {
     "think": _Key("think_us", _duration),
     "pressure": _Key("pressure", _boolean),
     "nice": _Key("nice", _integer(-20, 20)),
+    "rtprio": _Key("rtprio", _rtprio),
+    "rss_limit": _Key("rss_limit", _pages),
     "repeat": _Key("repeat", _integer(1, 1_000_000)),
     "sleep_scale": _Key("sleep_scale", _number(0.01, 1000)),
     "memory_scale": _Key("memory_scale", _integer(1, 64)),

@@ -195,6 +195,12 @@ class SpawnRequest:
     """Mappings of its image."""
     sleep_scale_percent: U32 = 100
     """Factor for its sleeps and its children's, in percent."""
+    pri_class: U32 = 3
+    """Its class, as rtprio(2) sets it: RTP_PRIO_REALTIME 2, NORMAL 3, IDLE 4, FIFO 10."""
+    rtprio: U32 = 0
+    """Priority within the class, 0 (best) to 31; NORMAL has none."""
+    rss_limit: U64 = 0
+    """RLIMIT_RSS, in pages; 0: all memory that was free at boot."""
 
 
 @dataclass(slots=True)

@@ -54,9 +54,21 @@ from services.scheduler.glue_fork import ForkprocArgs, vm_waitproc
 from services.scheduler.inspect import check_state, digest_state
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exit import process_row
+from services.scheduler.kern_resource import RTP_PRIO_MAX
 from services.scheduler.kern_syscalls import enter_kernel
 from services.scheduler.preemption import SchedulerPreemption
-from services.scheduler.proc_flags import P_INMEM, P_SYSTEM, SIGBUS, SIGSEGV, VM_SWAP_IDLE, VM_SWAP_NORMAL
+from services.scheduler.proc_flags import (
+    P_INMEM,
+    P_SYSTEM,
+    PRI_FIFO,
+    PRI_IDLE,
+    PRI_REALTIME,
+    PRI_TIMESHARE,
+    SIGBUS,
+    SIGSEGV,
+    VM_SWAP_IDLE,
+    VM_SWAP_NORMAL,
+)
 from services.scheduler.state import INIT, ExitFrame, SchedState, Thread, TimerKind
 from services.scheduler.upcalls import absorb, suspend
 
@@ -64,6 +76,16 @@ _SCANNED = ("thread_safetoswapout:", "vm_map_trylock:")
 """Questions that the scan of swapout_procs asks."""
 _PFAULT = "pfault"
 """Wait message of a fault that waits for memory, not for a page."""
+_CLASSES = (PRI_REALTIME, PRI_TIMESHARE, PRI_IDLE, PRI_FIFO)
+
+
+def _check_program(program: SpawnRequest) -> None:
+    if not -20 <= program.nice <= 20:
+        raise Refused(Reason.FIELD_OUT_OF_RANGE, "nice", program.nice, "-20 to 20")
+    if program.pri_class not in _CLASSES:
+        raise Refused(Reason.FIELD_OUT_OF_RANGE, "pri_class", program.pri_class, "2, 3, 4 or 10")
+    if program.rtprio > RTP_PRIO_MAX:
+        raise Refused(Reason.FIELD_OUT_OF_RANGE, "rtprio", program.rtprio, f"0 to {RTP_PRIO_MAX}")
 
 
 class SchedulerCore:
@@ -101,8 +123,7 @@ class SchedulerCore:
         if INIT not in s.allproc:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "programs", len(programs), "none where there is no init")
         for program in programs:
-            if not -20 <= program.nice <= 20:
-                raise Refused(Reason.FIELD_OUT_OF_RANGE, "nice", program.nice, "-20 to 20")
+            _check_program(program)
         for program in programs:
             due, seq = max(s.now_us, self.k.sleep_length(program.start_us)), self.k.next_seq()
             insort(s.spawns, (due, seq, program), key=lambda entry: entry[:2])

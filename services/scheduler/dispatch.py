@@ -14,7 +14,7 @@ from services.scheduler.kern_exec import kern_execve
 from services.scheduler.kern_exit import child_channel, exit1, kern_wait
 from services.scheduler.kern_fork import fork1
 from services.scheduler.kern_syscalls import map_change, ptrace_call, sleep_call, sysctl_call
-from services.scheduler.kthreads import hold_main, init_main, vm_daemon, vm_pageout_worker
+from services.scheduler.kthreads import hold_main, init_main, vm_pageout_worker
 from services.scheduler.proc_flags import P_SYSTEM, TDI_SWAPPED
 from services.scheduler.runq import loadav, mi_switch, on_cpu, sched_choose, schedcpu
 from services.scheduler.sleepq import sleepq_timeout, wakeup
@@ -38,6 +38,7 @@ from services.scheduler.state import (
     WaitFrame,
 )
 from services.scheduler.upcalls import absorb
+from services.scheduler.vm_daemon import vm_daemon
 
 MEMORY_WAIT_US_MAX = 600_000_000
 """Virtual time after which programs that only wait for memory count as deadlocked: the page daemon found none."""

@@ -12,8 +12,9 @@ from services.scheduler.glue_swap import prele
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exec import exec_frame
 from services.scheduler.kern_exit import vfork_channel
+from services.scheduler.kern_resource import rtp_to_pri
 from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, RFMEM, RFPPWAIT, Prs, Tds
-from services.scheduler.runq import SLICE_US, resetpriority, sched_add
+from services.scheduler.runq import STATCLOCK_US, resetpriority, sched_add
 from services.scheduler.sleepq import msleep
 from services.scheduler.state import ForkFrame, Proc, Thread, Vmspace
 from services.scheduler.upcalls import suspend
@@ -78,19 +79,25 @@ def _space(k: Kern, td: Thread, f: ForkFrame) -> bool:
         k.s.vmspaces[f.vm2] = Vmspace()
         k.s.notices.append(SpaceNotice(SpaceEvent.FORKED, f.vm2, p1.p_vmspace))
     p1.p_lock += 1
-    p2 = _new_proc(k, p1, f)
-    td2 = p2.p_threads[0]
-    td2.td_pri_class, td2.td_estcpu_at_us = td.td_pri_class, td.td_estcpu_at_us
+    _new_proc(k, p1, td, f)
     return True
 
 
-def _new_proc(k: Kern, p1: Proc, f: ForkFrame) -> Proc:
+def _new_proc(k: Kern, p1: Proc, td: Thread, f: ForkFrame) -> None:
     """A process at the head of allproc, PRS_NEW, with the thread and stack taken from the zone."""
     s = k.s
     s.last_pid += 1
     f.p2 = s.last_pid
     tid, ks, pages = s.proc_zone.pop()
-    td2 = Thread(tid, f.p2, td_kstack=ks, td_kstack_pages=pages)
+    td2 = Thread(
+        tid,
+        f.p2,
+        td_pri_class=td.td_pri_class,
+        td_user_pri=td.td_user_pri,
+        td_estcpu_at_us=td.td_estcpu_at_us,
+        td_kstack=ks,
+        td_kstack_pages=pages,
+    )
     p2 = Proc(
         f.p2,
         p1.p_comm,
@@ -101,16 +108,18 @@ def _new_proc(k: Kern, p1: Proc, f: ForkFrame) -> Proc:
         p_threads=[td2],
         p_cookie=f.cookie,
         p_brk=p1.p_brk,
+        p_rss_limit=p1.p_rss_limit,
         p_sleep_percent=p1.p_sleep_percent,
         p_start_us=s.now_us,
     )
     if f.program is not None:
         p2.p_nice, p2.p_sleep_percent = f.program.nice, f.program.sleep_scale_percent
+        p2.p_rss_limit = f.program.rss_limit
+        rtp_to_pri(td2, f.program.pri_class, f.program.rtprio)
         td2.td_frame = exec_frame(k, f.program.name, f.program.regions)
     k.allproc_insert_head(p2)
     s.threads[tid] = td2
     p1.p_children.append(f.p2)
-    return p2
 
 
 def _child(k: Kern, td: Thread, f: ForkFrame) -> bool:
@@ -126,7 +135,7 @@ def _child(k: Kern, td: Thread, f: ForkFrame) -> bool:
     if f.flags & RFPPWAIT:
         p2.p_flag |= P_PPWAIT
     p2.p_state = Prs.NORMAL
-    td2.td_state, td2.td_slice_us = Tds.CAN_RUN, SLICE_US
+    td2.td_state, td2.td_slice_us = Tds.CAN_RUN, STATCLOCK_US
     resetpriority(k, td2)
     td2.td_priority = td2.td_user_pri
     sched_add(k, td2)

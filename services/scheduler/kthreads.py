@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from hardware_sim.clock import c_uint
 from services.ports.common import VM_OOM_MEM, VM_OOM_SWAPZ
-from services.ports.physmem import RssLimit
-from services.scheduler.glue_swap import faultin, prele, swapout_procs
+from services.scheduler.glue_swap import faultin, prele
 from services.scheduler.idle import pageout_scan_idle
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exit import child_channel, ended_children, proc_reap
 from services.scheduler.kern_fork import fork1
 from services.scheduler.proc_flags import (
     FORK_FLAGS,
-    P_INEXEC,
     P_INMEM,
     P_KTHREAD,
     P_SYSTEM,
-    P_WEXIT,
-    PPAUSE,
     PVM,
     PWAIT,
     Prs,
 )
 from services.scheduler.runq import SLICE_US, sched_add
-from services.scheduler.sleepq import is_settled, msleep, sleepq_remove
+from services.scheduler.sleepq import msleep, sleepq_remove
 from services.scheduler.state import (
     INIT,
     PROC0,
@@ -35,9 +31,9 @@ from services.scheduler.state import (
     PagedaemonFrame,
     Proc,
     Thread,
-    VmdaemonFrame,
 )
-from services.scheduler.upcalls import PAGES_NEEDED_CHANNEL, VM_DAEMON_CHANNEL, absorb
+from services.scheduler.upcalls import PAGES_NEEDED_CHANNEL, absorb
+from services.scheduler.vm_daemon import limits_bind
 from services.scheduler.vm_oom import vm_pageout_oom
 
 HOLDER_CHANNEL = "phold"
@@ -67,7 +63,7 @@ def vm_pageout_worker(k: Kern, td: Thread, f: PagedaemonFrame) -> bool:
             uma_reclaim(k)
         cost_us = k.physmem.pageout_scan(f.vmd_pass).cost_us
     else:
-        cost_us = pageout_scan_idle(k, lambda: any(_deactivates(k, p) for p in s.allproc.values()))
+        cost_us = pageout_scan_idle(k, lambda: limits_bind(k))
     k.spend(td, cost_us)
     absorb(k)
     for shortage in (VM_OOM_SWAPZ, VM_OOM_MEM):
@@ -82,42 +78,6 @@ def uma_reclaim(k: Kern) -> None:
     zone, k.s.proc_zone = k.s.proc_zone, []
     if zone:
         k.kstack.vm_thread_dispose([tid for tid, _, _ in zone])
-
-
-def vm_daemon(k: Kern, td: Thread, f: VmdaemonFrame) -> bool:
-    """One turn of the vmdaemon (vm_pageout.c vm_daemon): swapout_procs, then the RSS pass; False: it sleeps."""
-    if f.step == 0:
-        f.step = 1
-        msleep(k, td, VM_DAEMON_CHANNEL, PPAUSE, "psleep")
-        return False
-    f.step = 0
-    action, k.s.vm_pageout_req_swapout = k.s.vm_pageout_req_swapout, 0
-    if action:
-        swapout_procs(k, action)
-    _enforce_limits(k)
-    return True
-
-
-def _enforce_limits(k: Kern) -> None:
-    """The RSS pass of vm_daemon; an address space without resident pages is left alone until its process is back."""
-    limits = [RssLimit(p.p_vmspace, 0) for p in reversed(k.s.allproc.values()) if _deactivates(k, p)]
-    if limits:
-        resident = k.physmem.map_deactivate(limits).resident
-        for limit, pages in zip(limits, resident, strict=True):
-            k.s.vmspaces[limit.vmspace].vm_drained = pages == 0
-
-
-def _deactivates(k: Kern, p: Proc) -> bool:
-    """The RSS pass wants a process' pages: it is swapped out and no thread of it waits to come back.
-
-    RLIMIT_RSS stays at its default, all memory free at boot, which no process in memory exceeds.
-    """
-    if p.p_state is not Prs.NORMAL or p.p_flag & (P_INEXEC | P_SYSTEM | P_WEXIT) or p.p_flag & P_INMEM:
-        return False
-    vm = k.s.vmspaces.get(p.p_vmspace)
-    if vm is None or (vm.vm_drained and vm.vm_refcnt == 1):
-        return False
-    return all(is_settled(td) for td in p.p_threads)
 
 
 def init_main(k: Kern, td: Thread, f: InitFrame) -> bool:

@@ -40,7 +40,10 @@ PRI_TIMESHARE = 3
 PRI_IDLE = 4
 PRI_FIFO_BIT = 8
 
+PRI_FIFO = PRI_FIFO_BIT | PRI_REALTIME
+
 # Priorities
+PRI_MIN_REALTIME = 48
 PVM = 84
 PSOCK = 104
 PWAIT = 108
@@ -48,6 +51,7 @@ PPAUSE = 116
 PUSER = 120
 PRI_MIN_TIMESHARE = 120
 PRI_MAX_TIMESHARE = 223
+PRI_MIN_IDLE = 224
 
 # p_nice
 PRIO_MIN = -20
@@ -104,6 +108,11 @@ class Tds(IntEnum):
     """On the processor."""
 
 
+def pri_base(pri_class: int) -> int:
+    """PRI_BASE: a class without the FIFO bit."""
+    return pri_class & ~PRI_FIFO_BIT
+
+
 def pri_is_realtime(pri_class: int) -> bool:
     """PRI_IS_REALTIME: the realtime class, FIFO or round robin."""
-    return pri_class & ~PRI_FIFO_BIT == PRI_REALTIME
+    return pri_base(pri_class) == PRI_REALTIME

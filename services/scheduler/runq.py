@@ -13,7 +13,15 @@ from heapq import heapify, heappop, heappush
 from hardware_sim.clock import US_PER_SECOND
 from services.runtime.events import Kind
 from services.scheduler.kern import Kern
-from services.scheduler.proc_flags import PRI_MAX_TIMESHARE, PRI_MIN_TIMESHARE, PRI_TIMESHARE, PRIO_MIN, PUSER, Tds
+from services.scheduler.proc_flags import (
+    PRI_MAX_TIMESHARE,
+    PRI_MIN_IDLE,
+    PRI_MIN_TIMESHARE,
+    PRI_TIMESHARE,
+    PRIO_MIN,
+    PUSER,
+    Tds,
+)
 from services.scheduler.state import Proc, Thread
 
 SLICE_US = 100_000
@@ -26,11 +34,12 @@ _CEXP = (1884, 2014, 2036)
 """exp(-1/12), exp(-1/60), exp(-1/180) in units of 1 / FSCALE: what a sample leaves of the averages of 1, 5, 15 min."""
 _RQ_PPQ = 4
 _INVERSE_ESTCPU_WEIGHT = 8
-_STATHZ_US = 1_000_000 // 128
+STATCLOCK_US = 1_000_000 // 128
+"""Between two interrupts of the statistics clock; the first slice of a new thread is one (sched_fork_thread)."""
 _PRIO_RANGE = 40
 ESTCPU_US_MAX = (
     _INVERSE_ESTCPU_WEIGHT * (_PRIO_RANGE + PRI_MAX_TIMESHARE - PRI_MIN_TIMESHARE) + _INVERSE_ESTCPU_WEIGHT - 1
-) * _STATHZ_US
+) * STATCLOCK_US
 """ESTCPULIM: more recent processor time makes no difference."""
 
 
@@ -93,7 +102,7 @@ def updatepri(k: Kern, td: Thread) -> None:
 def resetpriority(k: Kern, td: Thread) -> None:
     """The user priority from recent processor time and nice (sched_4bsd.c resetpriority)."""
     if td.td_pri_class == PRI_TIMESHARE:
-        estcpu = min(td.td_estcpu_us, ESTCPU_US_MAX) // _STATHZ_US
+        estcpu = min(td.td_estcpu_us, ESTCPU_US_MAX) // STATCLOCK_US
         pri = PUSER + estcpu // _INVERSE_ESTCPU_WEIGHT + k.proc(td.td_pid).p_nice - PRIO_MIN
         td.td_user_pri = max(PRI_MIN_TIMESHARE, min(pri, PRI_MAX_TIMESHARE))
 
@@ -115,10 +124,11 @@ def sched_exit(parent: Thread, child: Thread) -> None:
     parent.td_estcpu_us = min(parent.td_estcpu_us + child.td_estcpu_us, ESTCPU_US_MAX)
 
 
-def sched_add(k: Kern, td: Thread) -> None:
-    """Put a thread on the tail of its queue."""
+def sched_add(k: Kern, td: Thread, preempted: bool = False) -> None:
+    """Put a thread on the tail of its queue, or on the head if it was preempted (SRQ_PREEMPTED)."""
     td.td_state = Tds.RUNQ
-    heappush(k.s.runq, (td.td_priority // _RQ_PPQ, k.next_seq(), td.td_tid))
+    seq = k.next_seq()
+    heappush(k.s.runq, (td.td_priority // _RQ_PPQ, -seq if preempted else seq, td.td_tid))
 
 
 def sched_rem(k: Kern, td: Thread) -> None:
@@ -146,7 +156,8 @@ def sched_choose(k: Kern) -> Thread | None:
         if not s.runq or not _yields(td, s.runq[0][0], expired):
             return td
         s.curthread = 0
-        sched_add(k, td)
+        # maybe_preempt: only an idle-class thread is preempted; others give way when they return to user mode
+        sched_add(k, td, preempted=td.td_priority >= PRI_MIN_IDLE and not expired)
     if not s.runq:
         return None
     td = s.threads[heappop(s.runq)[2]]

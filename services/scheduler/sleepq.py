@@ -10,6 +10,7 @@ from services.runtime.errors import KernelPanic, kassert
 from services.runtime.events import Kind
 from services.scheduler.kern import Kern
 from services.scheduler.proc_flags import (
+    PRI_TIMESHARE,
     PSOCK,
     TDF_CANSWAP,
     TDF_INMEM,
@@ -21,6 +22,7 @@ from services.scheduler.proc_flags import (
     TDI_SWAPPED,
     Prs,
     Tds,
+    pri_base,
 )
 from services.scheduler.runq import SLICE_US, sched_add, updatepri
 from services.scheduler.state import Thread, TimerKind
@@ -59,11 +61,14 @@ def thread_safetoswapout(k: Kern, td: Thread) -> bool:
 
 
 def sched_sleep(k: Kern, td: Thread, prio: int) -> None:
-    """sched_sleep: note the start of the sleep; at PSOCK and above the thread may be swapped out."""
+    """sched_sleep: note the start of the sleep; at PSOCK and above the thread may be swapped out.
+
+    Only a time-sharing thread wakes with the sleep's priority.
+    """
     td.td_slptick = k.ticks
     if td.td_inhibitors & TDI_SUSPENDED or prio >= PSOCK:
         td.td_flags |= TDF_CANSWAP
-    if prio:
+    if prio and pri_base(td.td_pri_class) == PRI_TIMESHARE:
         td.td_priority = prio
 
 

@@ -258,6 +258,8 @@ class Proc:
     """End of the data segment as a page number, once it moved."""
     p_sig: int = 0
     """Signal that will end it when a thread returns to user mode; 0: none."""
+    p_rss_limit: int = 0
+    """RLIMIT_RSS in pages; 0: its default, all memory that was free at boot."""
     p_sleep_percent: int = 100
     """Factor of its sleeps."""
     p_start_us: int = 0

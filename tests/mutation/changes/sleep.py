@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutation.change import GLUE_SWAP, KTHREADS, SCHEDULER, SLEEPQ, Change
+from tests.mutation.change import GLUE_SWAP, KTHREADS, SCHEDULER, SLEEPQ, VM_DAEMON, Change
 
 CHANGES = (
     Change(
@@ -61,7 +61,7 @@ CHANGES = (
     ),
     Change(
         "action-kept",
-        KTHREADS,
+        VM_DAEMON,
         "action, k.s.vm_pageout_req_swapout = k.s.vm_pageout_req_swapout, 0",
         "action = k.s.vm_pageout_req_swapout",
         "vm_daemon, vm_pageout.c",
@@ -133,9 +133,9 @@ CHANGES = (
     ),
     Change(
         "rss-pass-takes-resident",
-        KTHREADS,
-        " or p.p_flag & P_INMEM:\n        return False\n    vm = ",
-        ":\n        return False\n    vm = ",
+        VM_DAEMON,
+        "        return p.p_rss_limit > 0 and ",
+        "        return ",
         "vm_daemon, vm_pageout.c",
         "pages of a process in memory stay",
         SCHEDULER,

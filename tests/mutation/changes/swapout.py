@@ -91,7 +91,7 @@ CHANGES = (
     Change(
         "realtime-without-fifo",
         PROC_FLAGS,
-        "return pri_class & ~PRI_FIFO_BIT == PRI_REALTIME",
+        "return pri_base(pri_class) == PRI_REALTIME",
         "return pri_class == PRI_REALTIME",
         "swapout_procs 930",
         "PRI_IS_REALTIME takes the FIFO class too",

@@ -61,6 +61,13 @@ def load(folder: Path, text: str) -> Workload:
     return load_workload(str(path))
 
 
+def test_a_class_and_a_limit_arrive(folder):
+    text = GOOD.replace("nice = -5", 'rtprio = { class = "fifo", priority = 7 }\nrss_limit = "64 KiB"')
+    first, second = load(folder, text).programs
+    assert (first.rtprio, first.rss_limit) == (("normal", 0), 0)
+    assert (second.rtprio, second.rss_limit) == (("fifo", 7), 16)
+
+
 def test_every_key_arrives_in_its_unit(folder):
     workload = load(folder, GOOD)
     machine, (first, second) = workload.machine, workload.programs
@@ -124,6 +131,10 @@ def test_a_wrong_build_option_is_named_with_its_line(folder, option, says):
         ("seed = 7", "seed = -7", 8, "machine.seed -7: expected a whole number from 0 to"),
         ("count = 3", "count = true", 16, "programs[0].count True: expected a whole number from 1 to 10000"),
         ("nice = -5", "nice = 21", 23, "programs[1].nice 21: expected a whole number from -20 to 20"),
+        ("nice = -5", 'rtprio = "idle"', 23, "programs[1].rtprio 'idle': expected a table such as { class ="),
+        ("nice = -5", 'rtprio = { class = "ilde" }', 23, "did you mean 'idle'?"),
+        ("nice = -5", 'rtprio = { class = "idle", priority = 32 }', 23, "expected a whole number from 0 to 31"),
+        ("nice = -5", 'rss_limit = "1 B"', 23, "programs[1].rss_limit '1 B': expected whole pages from 4 KiB"),
         ('"1.5 s"', '"soon"', 17, "programs[0].start 'soon': expected a duration such as \"1.5 s\""),
         ("head-r284275", "head-r284276", 4, "did you mean 'head-r284275'?"),
         ("vm.swap_idle_enabled = 1", "vm.swap_idle_enabled = 1.5", 11, "machine.sysctls.vm.swap_idle_enabled 1.5:"),

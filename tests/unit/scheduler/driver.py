@@ -15,6 +15,7 @@ IMAGE = [Region(0x400, 4, 5, "prog", 0, 10), Region(0x600, 4, 3)]
 FAR_US = 1 << 50
 SECOND = 1_000_000
 EXIT = Trap(TrapOp.EXIT)
+FORK = Trap(TrapOp.FORK, a=1, cookie=7)
 NANOSLEEP, SELECT, SYSINFO, ACCEPT = 35, 23, 99, 43
 
 

@@ -71,6 +71,8 @@ class FakePhysmem:
     oom: int = 0
     access_ok: bool = True
     sizes: dict[int, int] = field(default_factory=dict)
+    limits: list[int] = field(default_factory=list)
+    """Pages that map_deactivate was to leave."""
     swap_counts: dict[int, int] = field(default_factory=dict)
     no_vmspace: bool = False
     sleepy: set[str] = field(default_factory=set)
@@ -189,6 +191,7 @@ class FakePhysmem:
 
     def map_deactivate(self, limits: list[Any]) -> ResidentCounts:
         self.calls.append(("map_deactivate", [limit.vmspace for limit in limits]))
+        self.limits += [limit.pages for limit in limits]
         return ResidentCounts([0] * len(limits))
 
     def free_memory(self, pages: int) -> None:

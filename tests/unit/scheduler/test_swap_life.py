@@ -10,7 +10,7 @@ from services.ports.common import VM_OOM_MEM, Answers, Outcome, Setting, Stop, U
 from services.ports.scheduler import DispatchKind, Left, Trap, TrapOp
 from services.runtime.errors import KernelPanic, Refused
 from services.runtime.events import Kind
-from services.scheduler import glue_swap, kthreads
+from services.scheduler import glue_swap, vm_daemon
 from services.scheduler.inspect import check_state
 from services.scheduler.proc_flags import P_INMEM, P_SWAPPINGIN, P_SWAPPINGOUT, TDF_SWAPINREQ, TDI_SLEEPING, TDI_SWAPPED
 from services.scheduler.sleepq import sleepq_remove
@@ -164,8 +164,8 @@ def test_the_rss_pass_leaves_drained_processes_alone_until_they_are_back():
     pass_time(driver, 3)
     k, p = driver.m.core.k, driver.proc()
     driver.m.core.swapout_procs(NORMAL)
-    kthreads._enforce_limits(k)
-    kthreads._enforce_limits(k)
+    vm_daemon._enforce_limits(k)
+    vm_daemon._enforce_limits(k)
     assert driver.m.physmem.named("map_deactivate") == [[p.p_vmspace]]
     assert k.s.vmspaces[p.p_vmspace].vm_drained
     driver.m.core.faultin([p.p_pid], [], 0)
@@ -447,7 +447,8 @@ def test_a_killed_process_completes_its_page_read_first():
     driver.fault(50_000)
     assert driver.dispatch.pid == 101
     vote_to_kill(driver, 100)
-    driver.report(elapsed_us=driver.dispatch.budget_us)
+    while driver.dispatch.pid == 101:
+        driver.report(elapsed_us=driver.dispatch.budget_us)
     assert (driver.dispatch.pid, driver.dispatch.resume_op, driver.dispatch.budget_us) == (100, 1, 1)
     driver.report(elapsed_us=1)
     assert driver.row(100).status == -9
