@@ -20,25 +20,35 @@ COPY protos protos
 COPY hardware_sim hardware_sim
 COPY services services
 COPY clients clients
+COPY deploy/start.sh /own/start.sh
 RUN pip wheel --no-cache-dir --quiet --no-deps --wheel-dir /wheels . \
     && pip --python /opt/venv/bin/python install --no-cache-dir --quiet --no-deps --prefix /own /wheels/*.whl \
     && cp clients/probe.py /own/probe.py
 
+# The loops, compiled for the processor of this host.
+FROM dependencies AS compiled
+COPY --from=client-dependencies /client /opt/venv
+COPY --from=build /own /opt/venv
+RUN NUMBA_CACHE_DIR=/compiled /opt/venv/bin/python -c "import services.physmem.core, clients.integrity"
+
 FROM python:3.11-slim-bookworm AS services
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=build /own /opt/venv
-# Volumes take over the owner of these folders: compiled code, swap files, certificates.
+COPY --from=compiled /compiled /opt/venv/compiled
+# Volumes take over the owner of these folders: swap files, and what `certs` makes for each party.
 RUN groupadd --system --gid 10001 vmglue \
     && useradd --system --uid 10001 --gid vmglue --no-create-home --shell /usr/sbin/nologin vmglue \
     && install --directory --owner=vmglue --group=vmglue --mode=700 \
-        /var/cache/vmglue /var/lib/vmglue /etc/vmglue /etc/vmglue/services /etc/vmglue/clients /etc/vmglue/authority
+        /var/lib/vmglue /etc/vmglue /etc/vmglue/own /etc/vmglue/authority /etc/vmglue/redis /etc/vmglue/pager \
+        /etc/vmglue/physmem /etc/vmglue/kstack /etc/vmglue/scheduler /etc/vmglue/orchestrator \
+        /etc/vmglue/operator /etc/vmglue/viewer
 ENV PATH=/opt/venv/bin:$PATH \
-    NUMBA_CACHE_DIR=/var/cache/vmglue \
+    NUMBA_CACHE_DIR=/tmp/numba \
     PYTHONUNBUFFERED=1
 USER vmglue
 WORKDIR /var/lib/vmglue
-ENTRYPOINT ["python", "-m"]
+ENTRYPOINT ["/opt/venv/start.sh", "python", "-m"]
 
 FROM services AS client
 COPY --from=client-dependencies /client /opt/venv
-ENTRYPOINT ["vmglue"]
+ENTRYPOINT ["/opt/venv/start.sh", "vmglue"]

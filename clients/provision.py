@@ -1,8 +1,8 @@
 """What a stack of containers needs before it starts, made once: `python -m clients.provision DIR`.
 
-Certificates of everybody (clients/certs.py) and the passwords of Redis, cut up by who may see them: `DIR/authority` is
-for this command alone, `DIR/services` for the services, the orchestrator and Redis, `DIR/clients` for an operator and a
-viewer. What is there and still good is kept.
+Certificates of everybody (clients/certs.py) and passwords of Redis, cut up by who may see them: `DIR/authority` is for
+this command alone, and each party has a folder `DIR/NAME` with nobody else's secrets in it. What is there and still
+good is kept.
 """
 
 from __future__ import annotations
@@ -19,18 +19,23 @@ from pathlib import Path
 from clients.certs import PARTIES, make_certificates
 from clients.exits import BadInput, Exit
 
+REDIS = "redis"
+"""The folder of Redis itself: its list of users, and a password for the probe of its health."""
+_READ = "+@connection +@read -@dangerous"
+_WRITE = "+@connection +@read +@write +@scripting -@dangerous"
 REDIS_USERS = {
-    "vmglue": ("services/redis.password", "+@connection +@read +@write +@scripting -@dangerous"),
-    "viewer": ("clients/redis.password", "+@connection +@read -@dangerous"),
+    **dict.fromkeys(("pager", "physmem", "kstack", "scheduler"), _WRITE),
+    **dict.fromkeys(("orchestrator", "operator", "viewer"), _READ),
+    REDIS: "+ping",
 }
-"""Users of Redis: where the password of each stands, and which commands it may use on the machines' keys."""
+"""Users of Redis, named as their folders: which commands each may use on the machines' keys."""
 
 
 def provision(root: Path, hosts: Sequence[str] = ()) -> list[str]:
     """Make what is missing.
 
     Args:
-        root: Above the three folders.
+        root: Above the folders.
         hosts: Further names under which the services are called.
 
     Returns:
@@ -41,32 +46,32 @@ def provision(root: Path, hosts: Sequence[str] = ()) -> list[str]:
     """
     told = make_certificates(root / "authority", hosts)
     try:
-        for folder in ("services", "clients"):
+        for folder in (*(party.name for party in PARTIES), REDIS):
             (root / folder).mkdir(mode=0o700, exist_ok=True)
         for party in PARTIES:
-            _hand_out(root, party.name, "services" if party.serves else "clients")
+            _hand_out(root, party.name)
         _redis(root)
     except OSError as error:
         raise BadInput(f"{error.filename or root}: cannot be written: {error.strerror}") from None
     return told
 
 
-def _hand_out(root: Path, name: str, folder: str) -> None:
+def _hand_out(root: Path, name: str) -> None:
     """Copy a party's certificate and key, and the authority's certificate, into its folder."""
-    for file in ("ca.pem", f"{name}.pem", f"{name}.key"):
-        shutil.copy2(root / "authority" / file, root / folder / file)
+    for file, copy in (("ca.pem", "ca.pem"), (f"{name}.pem", "cert.pem"), (f"{name}.key", "key.pem")):
+        shutil.copy2(root / "authority" / file, root / name / copy)
 
 
 def _redis(root: Path) -> None:
     """Passwords, and the list of users that Redis reads: it holds their hashes alone."""
     users = ["user default off"]
-    for name, (file, commands) in REDIS_USERS.items():
-        path = root / file
+    for name, commands in REDIS_USERS.items():
+        path = root / name / "redis.password"
         if not path.exists():
             _write_private(path, f"{secrets.token_urlsafe(32)}\n")
         digest = hashlib.sha256(path.read_text("utf-8").strip().encode()).hexdigest()
         users.append(f"user {name} on #{digest} ~vmglue:* -@all {commands}")
-    _write_private(root / "services" / "redis.acl", "\n".join(users) + "\n")
+    _write_private(root / REDIS / "redis.acl", "\n".join(users) + "\n")
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -78,7 +83,7 @@ def _write_private(path: Path, text: str) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Make what is missing; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m clients.provision", description="Make certificates and passwords.")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="above authority/, services/ and clients/")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="above authority/ and a folder of each party")
     parser.add_argument("--hosts", nargs="*", default=[], metavar="NAME", help="further names of the services' hosts")
     options = parser.parse_args(arguments)
     try:

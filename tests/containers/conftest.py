@@ -94,16 +94,22 @@ class Stack:
         """Where a part is reached from this host."""
         return f"127.0.0.1:{self.ports[part]}"
 
+    def secrets_of(self, party: str) -> Path:
+        """A party's folder, copied out of its volume as a user would."""
+        folder = self._secrets / party
+        if not folder.exists():
+            self._secrets.mkdir(exist_ok=True)
+            self.compose("cp", f"certs:/etc/vmglue/{party}", str(folder))
+        return folder
+
     def files_of(self, party: str) -> Tls:
-        """The certificate of an operator or viewer, copied out of its volume as a user would."""
-        if not self._secrets.exists():
-            self.compose("cp", "certs:/etc/vmglue/clients", str(self._secrets))
-        return Tls(self._secrets / f"{party}.pem", self._secrets / f"{party}.key", self._secrets / "ca.pem")
+        """A party's certificate."""
+        folder = self.secrets_of(party)
+        return Tls(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
 
     def redis(self) -> str:
         """URL of Redis for who may only read."""
-        self.files_of("viewer")
-        return f"redis://viewer@{self.address('redis')}/0?password_file={self._secrets / 'redis.password'}"
+        return f"redis://viewer@{self.address('redis')}/0?password_file={self.secrets_of('viewer') / 'redis.password'}"
 
     def client(self, party: str = "operator") -> MachineClient:
         """A client of the orchestrator."""

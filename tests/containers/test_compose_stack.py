@@ -16,12 +16,13 @@ from conftest import PROCESSES, ROOT, SERVICES, run
 from node_client import install
 from systems import start_system
 
+from clients.certs import PARTIES
 from clients.conform.cases import read_cases
 from clients.conform.families import FAMILIES
 from clients.conform.runner import run_cases
 from clients.exits import BadInput
 from clients.machine_client import MachineClient
-from clients.provision import REDIS_USERS
+from clients.provision import REDIS
 from clients.run import Run
 from clients.workload import load_workload
 from protos import pager_pb2, pager_pb2_grpc
@@ -184,7 +185,7 @@ def test_hardening_seen_from_inside(stack, part):
     assert set(status["Uid"].split()) == {"10001"}
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
-    for place in ("/", "/opt", "/usr", "/etc/vmglue/services"):
+    for place in ("/", "/opt", "/usr", "/etc/vmglue/own"):
         refused = stack.inside(part, "touch", f"{place}/written", check=False)
         assert "Read-only file system" in refused.stderr
     limits = stack.inspect(part)["HostConfig"]
@@ -221,16 +222,45 @@ def test_images_share_their_layers_and_stay_small(capsys):
     assert len(client) == len(services) + 1
 
 
-def test_no_secret_in_images_environment_or_logs(stack, tmp_path):
-    found = tmp_path / "secrets"
-    found.mkdir()
-    for folder in ("services", "authority"):
-        stack.compose("cp", f"certs:/etc/vmglue/{folder}", str(found / folder))
-    keys = [path.read_text().splitlines() for path in found.rglob("*.key")]
-    needles = {lines[1] for lines in keys} | {(found / REDIS_USERS["vmglue"][0]).read_text().strip()}
-    assert len(needles) >= len(PROCESSES) + 1
+@pytest.mark.parametrize("part", [*PROCESSES, "redis"])
+def test_a_container_sees_its_own_secrets_alone(stack, part):
+    inside = "find /etc/vmglue /run /tmp -path /tmp/numba -prune -o -type f -exec cat {} + 2>/dev/null; true"
+    seen, owned = stack.inside(part, "sh", "-c", inside).stdout, secrets_by_owner(stack)
+    assert all(secret in seen for secret in owned.pop(part))
+    assert [name for name, secrets in owned.items() if any(secret in seen for secret in secrets)] == []
+
+
+def secrets_by_owner(stack) -> dict[str, list[str]]:
+    """Every key, by its first line, and every password of the stack, by the folder that it was made for."""
+    owned: dict[str, list[str]] = {}
+    for name in (*(party.name for party in PARTIES), REDIS):
+        folder = stack.secrets_of(name)
+        owned[name] = [path.read_text().splitlines()[1] for path in folder.glob("key.pem")]
+        owned[name] += [(folder / "redis.password").read_text().strip()]
+    owned["authority"] = [(stack.secrets_of("authority") / "ca.key").read_text().splitlines()[1]]
+    return owned
+
+
+def test_no_secret_in_images_environment_or_logs(stack):
+    needles = {secret for secrets in secrets_by_owner(stack).values() for secret in secrets}
+    assert len(needles) == 2 * len(PARTIES) + 2
     told = stack.logs() + "".join(json.dumps(stack.inspect(part)) for part in (*PROCESSES, "redis", "certs"))
     told += "".join(run(["docker", "history", "--no-trunc", image]).stdout for image in IMAGES)
     assert not [needle for needle in needles if needle in told]
     listing = run(["docker", "run", "--rm", "--entrypoint", "find", "vmglue:client", "/etc/vmglue", "-type", "f"])
     assert listing.stdout == ""
+
+
+@pytest.mark.usefixtures("built")
+def test_compiled_code_comes_with_the_image():
+    """A container finds it on a file system that it cannot write to, and it is the same that it would make."""
+    look = (
+        "import services.physmem.page_loops as loops, hardware_sim.walk as walk\n"
+        "found = [f.stats for m in (loops, walk) for f in vars(m).values() if hasattr(f, 'stats')]\n"
+        "print(len(found), sum(len(s.cache_misses) for s in found), sum(len(s.cache_hits) for s in found))"
+    )
+    options = ["--rm", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--user", "10001:10001"]
+    python = ["docker", "run", *options, "--entrypoint", "/opt/venv/start.sh", "vmglue:services", "python", "-c", look]
+    functions, missed, hits = map(int, run(python).stdout.split())
+    assert functions > 10
+    assert (missed, hits) == (0, functions)

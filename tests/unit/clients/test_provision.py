@@ -4,35 +4,51 @@ from __future__ import annotations
 
 import hashlib
 
+from cryptography.x509 import load_pem_x509_certificate
+
+from clients.certs import PARTIES
 from clients.exits import Exit
-from clients.provision import main, provision
+from clients.provision import REDIS_USERS, main, provision
+from services.runtime.roles import Role
+from services.runtime.tls import read_tls
 
 
 def contents(root):
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_everybody_gets_what_is_theirs(tmp_path):
+def test_everybody_gets_what_is_theirs_and_nobody_elses(tmp_path):
     provision(tmp_path)
-    services = {path.name for path in (tmp_path / "services").iterdir()}
-    clients = {path.name for path in (tmp_path / "clients").iterdir()}
-    parties = {"pager", "physmem", "kstack", "scheduler", "orchestrator"}
-    pairs = {f"{name}.{kind}" for name in parties for kind in ("pem", "key")}
-    assert services == pairs | {"ca.pem", "redis.password", "redis.acl"}
-    assert clients == {"operator.pem", "operator.key", "viewer.pem", "viewer.key", "ca.pem", "redis.password"}
+    mine = {"ca.pem", "cert.pem", "key.pem", "redis.password"}
+    found = {folder.name: {path.name for path in folder.iterdir()} for folder in tmp_path.iterdir()}
+    authority = found.pop("authority")
+    assert {"ca.key", "ca.pem"} < authority
+    assert found.pop("redis") == {"redis.acl", "redis.password"}
+    assert found == dict.fromkeys((party.name for party in PARTIES), mine)
+    for party in PARTIES:
+        tls = read_tls(*(str(tmp_path / party.name / file) for file in ("cert.pem", "key.pem", "ca.pem")))
+        assert f"CN={party.name}," in load_pem_x509_certificate(tls.cert.read_bytes()).subject.rfc4514_string()
+    secrets = [path.read_bytes() for name in ("key.pem", "redis.password") for path in tmp_path.glob(f"*/{name}")]
+    assert len(secrets) == len(set(secrets)) == 2 * len(PARTIES) + 1
 
 
 def test_secrets_are_private_and_the_list_of_users_holds_hashes(tmp_path):
     provision(tmp_path)
-    for path in [*tmp_path.rglob("*.key"), *tmp_path.rglob("redis.*")]:
+    for path in [*tmp_path.rglob("*.key"), *tmp_path.rglob("key.pem"), *tmp_path.rglob("redis.*")]:
         assert path.stat().st_mode & 0o777 == 0o600, path
-    users = (tmp_path / "services" / "redis.acl").read_text()
+    for folder in tmp_path.iterdir():
+        assert folder.stat().st_mode & 0o777 == 0o700, folder
+    users = (tmp_path / "redis" / "redis.acl").read_text()
     assert users.splitlines()[0] == "user default off"
-    for folder, name in (("services", "vmglue"), ("clients", "viewer")):
-        password = (tmp_path / folder / "redis.password").read_text().strip()
+    for name, commands in REDIS_USERS.items():
+        password = (tmp_path / name / "redis.password").read_text().strip()
         assert len(password) >= 32
         assert password not in users
-        assert f"user {name} on #{hashlib.sha256(password.encode()).hexdigest()} ~vmglue:* -@all " in users
+        digest = hashlib.sha256(password.encode()).hexdigest()
+        assert f"user {name} on #{digest} ~vmglue:* -@all {commands}\n" in users
+    assert [name for name, commands in REDIS_USERS.items() if "+@write" in commands] == [
+        party.name for party in PARTIES if party.role is Role.SERVICE
+    ]
 
 
 def test_again_changes_nothing(tmp_path):
