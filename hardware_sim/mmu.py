@@ -38,8 +38,10 @@ SPACES_MAX = 1 << 24
 
 SPACE, BASE, PARENT, LIVE = 0, 1, 2, 3
 """Columns of `meta`: address space and first page of a table, slot that points to it (0: a root), valid entries."""
-_FREE_HEAD, _FREE_COUNT = 0, 1
-_LEVELS = 4
+FREE_HEAD, FREE_COUNT = 0, 1
+"""Elements of `pool`."""
+LEVELS = 4
+"""Levels of page tables: as many tables as one entry may need."""
 TLB_ENTRIES = 1024
 TLB_SPACE_SHIFT = 39
 """A TLB tag is space << 39 | vpn << 3 | kinds of access that are allowed without a walk."""
@@ -107,9 +109,9 @@ def _find_or_build(space: Word, vpn: Word, mmu: MmuState) -> Word:
     for level in (27, 18, 9):
         slot = (table << 9) | ((vpn >> level) & 511)
         if mmu.tables[slot] == 0:
-            child = mmu.pool[_FREE_HEAD]
-            mmu.pool[_FREE_HEAD] = mmu.meta[child, PARENT]
-            mmu.pool[_FREE_COUNT] -= 1
+            child = mmu.pool[FREE_HEAD]
+            mmu.pool[FREE_HEAD] = mmu.meta[child, PARENT]
+            mmu.pool[FREE_COUNT] -= 1
             mmu.meta[child, SPACE] = space
             mmu.meta[child, BASE] = (vpn >> level) << level
             mmu.meta[child, PARENT] = slot
@@ -157,15 +159,15 @@ def _free_empty(table: Word, mmu: MmuState) -> None:
     while mmu.meta[table, LIVE] == 0 and mmu.meta[table, PARENT] != 0:
         slot = mmu.meta[table, PARENT]
         mmu.tables[slot] = 0
-        mmu.meta[table, PARENT] = mmu.pool[_FREE_HEAD]
-        mmu.pool[_FREE_HEAD] = table
-        mmu.pool[_FREE_COUNT] += 1
+        mmu.meta[table, PARENT] = mmu.pool[FREE_HEAD]
+        mmu.pool[FREE_HEAD] = table
+        mmu.pool[FREE_COUNT] += 1
         table = slot >> 9
         mmu.meta[table, LIVE] -= 1
 
 
 @njit(types.uint64(types.int64, types.int64, types.uint64, *_FIELDS), cache=True)
-def _enter(  # the arrays one by one: unpacking the tuple would double the time of a call
+def enter(  # the arrays one by one: unpacking the tuple would double the time of a call
     space: Word,
     vpn: Word,
     pte: Word,
@@ -199,7 +201,7 @@ def _enter(  # the arrays one by one: unpacking the tuple would double the time 
 
 
 @njit(_PAIR(types.uint64[::1], types.int64, types.int64), cache=True)
-def _leaf_table(tables: U64Array, root: Word, vpn: Word) -> tuple[Word, Word]:
+def leaf_table(tables: U64Array, root: Word, vpn: Word) -> tuple[Word, Word]:
     """Table that holds the entry of a page, and 0; if one is missing, its parent and the shift of the missing one."""
     table, level = root, 27
     while level > 0:
@@ -237,7 +239,7 @@ def _clear_range(space: Word, vpn: Word, end: Word, clear: Word, limit: Word, ou
     root = mmu.spaces[space, 0]
     found = 0
     while vpn < end and found < limit:
-        table, level = _leaf_table(mmu.tables, root, vpn)
+        table, level = leaf_table(mmu.tables, root, vpn)
         if level > 0:
             vpn = ((vpn >> level) + 1) << level
             continue
@@ -300,7 +302,7 @@ def _frame_op(
     spaces: I64Array,
     pool: I64Array,
 ) -> tuple[Word, Word]:
-    """See frame_op; for calls from Python, like _enter."""
+    """See frame_op; for calls from Python, like enter."""
     return frame_op(frame, op, MmuState(tables, links, meta, pv_head, tlb, spaces, pool))
 
 
@@ -392,10 +394,10 @@ class Mmu:
             self.state = self.state._replace(spaces=spaces)
         if self.state.spaces[space, 0]:
             raise ValueError(f"address space {space} exists")
-        self._reserve()
-        root = int(self.state.pool[_FREE_HEAD])
-        self.state.pool[_FREE_HEAD] = self.state.meta[root, PARENT]
-        self.state.pool[_FREE_COUNT] -= 1
+        self.reserve()
+        root = int(self.state.pool[FREE_HEAD])
+        self.state.pool[FREE_HEAD] = self.state.meta[root, PARENT]
+        self.state.pool[FREE_COUNT] -= 1
         self.state.meta[root] = (space, 0, 0, 0)
         self.state.spaces[space] = (root, 0, 0)
 
@@ -409,9 +411,9 @@ class Mmu:
         if root == 0 or self.state.meta[root, LIVE]:
             raise ValueError(f"address space {space} still maps pages, or does not exist")
         self.state.spaces[space] = 0
-        self.state.meta[root, PARENT] = self.state.pool[_FREE_HEAD]
-        self.state.pool[_FREE_HEAD] = root
-        self.state.pool[_FREE_COUNT] += 1
+        self.state.meta[root, PARENT] = self.state.pool[FREE_HEAD]
+        self.state.pool[FREE_HEAD] = root
+        self.state.pool[FREE_COUNT] += 1
 
     def root(self, space: int) -> int:
         """Root table of an address space."""
@@ -432,9 +434,9 @@ class Mmu:
 
     def enter(self, space: int, vpn: int, pte: int) -> int:
         """Set the entry of a page; returns the entry that it replaces, 0 for none."""
-        if self.state.pool[_FREE_COUNT] < _LEVELS:
+        if self.state.pool[FREE_COUNT] < LEVELS:
             self._grow(len(self.state.meta))
-        return int(_enter(space, vpn, pte, *self.state))
+        return int(enter(space, vpn, pte, *self.state))
 
     def clear_range(self, space: int, start: int, end: int, bits: int) -> U64Array:
         """Clear bits of all entries of pages [start, end); PG_V removes them.
@@ -496,8 +498,9 @@ class Mmu:
         shift = np.uint64(PTE_FRAME_SHIFT)
         return (managed >> shift).astype(np.int64), (kernel >> shift).astype(np.int64)
 
-    def _reserve(self) -> None:
-        if self.state.pool[_FREE_COUNT] < _LEVELS:
+    def reserve(self) -> None:
+        """Let the pool hold as many tables as one entry may need."""
+        if self.state.pool[FREE_COUNT] < LEVELS:
             self._grow(len(self.state.meta))
 
     def _grow(self, tables: int) -> None:
@@ -514,7 +517,7 @@ class Mmu:
         grown.tables.reshape(total, 512)[live] = state.tables.reshape(have, 512)[live]
         grown.links.reshape(total, 512, 2)[live] = state.links.reshape(have, 512, 2)[live]
         grown.meta[have:, PARENT] = np.arange(have + 1, total + 1)
-        grown.meta[total - 1, PARENT] = state.pool[_FREE_HEAD]
-        grown.pool[_FREE_HEAD] = have
-        grown.pool[_FREE_COUNT] += tables
+        grown.meta[total - 1, PARENT] = state.pool[FREE_HEAD]
+        grown.pool[FREE_HEAD] = have
+        grown.pool[FREE_COUNT] += tables
         self.state = grown

@@ -60,6 +60,8 @@ class FaultOp:
         object: Object whose pager reads.
         pages: Pages that the read covers.
         next_read: Index behind them, where a sequential reader faults next.
+        behind: Pages in front of the faulting one that the read's window holds.
+        ahead: Pages behind it that the window holds.
         major: A pager was asked and delivered.
         frame: The page that was mapped in the end.
         kind: What was done for it.
@@ -77,6 +79,8 @@ class FaultOp:
     object: int = 0
     pages: int = 0
     next_read: int = 0
+    behind: int = 0
+    ahead: int = 0
     major: bool = False
     frame: int = -1
     kind: FaultKind = FaultKind.MINOR

@@ -22,6 +22,7 @@ from hardware_sim.mmu import (
     PTE_FRAME_SHIFT,
     VPN_BITS,
 )
+from hardware_sim.mmu_ranges import absent_entries, copy_range, enter_all
 from services.physmem.page_array import PGA_REFERENCED, PGA_WRITEABLE, VPO_UNMANAGED
 from services.physmem.state import Vm
 from services.runtime.errors import kassert
@@ -89,6 +90,33 @@ def pmap_enter(vm: Vm, space: int, vpn: int, m: int, prot: int, wired: bool, acc
     old = vm.mmu.enter(space, vpn, pte)
     if old & PG_MANAGED:
         _harvest(vm, np.array([old], np.uint64))
+
+
+def pmap_enter_quick(vm: Vm, space: int, vpns: list[int], frames: list[int], prot: int) -> None:
+    """Map managed pages where `pmap_is_prefaultable` allows it, in advance: not writable, and not accessed so far.
+
+    Args:
+        vm: Memory.
+        space: Address space.
+        vpns: Page number of each address.
+        frames: The page for each.
+        prot: VM_PROT_ bits; of these only VM_PROT_EXECUTE decides anything.
+    """
+    bits = PG_V | PG_MANAGED | (PG_X if prot & VM_PROT_EXECUTE else 0)
+    enter_all(vm.mmu, space, vpns, [m << PTE_FRAME_SHIFT | bits for m in frames])
+
+
+def pmap_is_prefaultable(vm: Vm, space: int, start: int, end: int) -> int:
+    """Which of the pages [start, end), 62 at most, may be mapped in advance: bit i stands for page start + i.
+
+    Those that are not mapped and whose page table is there.
+    """
+    return absent_entries(vm.mmu, space, start, end)
+
+
+def pmap_copy(vm: Vm, destination: int, source: int, start: int, end: int) -> None:
+    """Map in a child what its parent maps of pages [start, end), with the same rights; nothing may be mapped there."""
+    copy_range(vm.mmu, destination, source, start, end)
 
 
 def pmap_extract(vm: Vm, space: int, vpn: int) -> int | None:

@@ -4,8 +4,7 @@ A fault runs without interruption until it must sleep. Only a read from a pager 
 busy pages, references and paging-in-progress counts that C holds too. After every other sleep the fault starts anew,
 as C does at RetryFault.
 
-Left out: mapping of resident neighbours in advance (vm_fault_prefault), caching of pages behind a sequential reader,
-growth of stacks, madvise(2) behaviours.
+Left out: growth of stacks, madvise(2) behaviours.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from services.physmem.page_busy import (
 from services.physmem.pmap import pmap_enter, pmap_unwire, vpn_of
 from services.physmem.replacement import make_room
 from services.physmem.state import ObjectType, VmObject
+from services.physmem.vm_fault_around import PFBAK, PFFOR, vm_fault_prefault
 from services.physmem.vm_map import (
     MAP_ENTRY_IN_TRANSITION,
     MAP_ENTRY_NEEDS_COPY,
@@ -173,7 +173,7 @@ def _failed(vm: Machine, map_: VmMap, op: FaultOp, error: KernReturn | Suspensio
 def _fast_path(vm: Machine, map_: VmMap, op: FaultOp, found: Lookup, m: int) -> bool:
     """The top object holds a valid page: map it. A page that may become writable must not be busy."""
     pages, writable = vm.pages, found.prot & VM_PROT_WRITE
-    if pages.valid[m] != vm.bits_all:
+    if pages.valid[m] != vm.bits_all or pages.flags[m] & PG_DOOMED:
         return False
     if writable and (pages.busy_lock[m] != VPB_UNBUSIED or not found.object.anonymous):
         return False
@@ -181,6 +181,8 @@ def _fast_path(vm: Machine, map_: VmMap, op: FaultOp, found: Lookup, m: int) -> 
     if writable and found.fault_type & VM_PROT_WRITE:
         vm_page_dirty(vm, m)
         vm_pager_page_unswapped(vm, m)
+    if not found.wired:
+        vm_fault_prefault(vm, map_, found.entry, op.va, PFBAK, PFFOR)
     op.frame, op.kind = m, FaultKind.MINOR
     vm.ctx.event(Kind.FAULT_MINOR, map_.id, op.va, found.object.id, found.pindex, m)
     return True
@@ -279,6 +281,7 @@ def _read(
     op.io = started.io
     op.first_object, op.first_pindex, op.first_frame = found.object.id, found.pindex, first_m
     op.object, op.pages, op.next_read = obj.id, started.count, started.first + started.count
+    op.behind, op.ahead = behind, ahead
     vm_object_reference(vm, found.object)
     vm_object_pip_add(vm, found.object, 1)
     if obj is not found.object:
@@ -414,6 +417,7 @@ def _fault_map(vm: Machine, map_: VmMap, op: FaultOp, found: Lookup, m: int) -> 
         vm_page_dirty(vm, m)
         vm_pager_page_unswapped(vm, m)
     pmap_enter(vm, map_.id, vpn_of(vm, op.va), m, found.prot, found.wired, found.fault_type)
+    _prefault(vm, map_, op, found)
     if op.wiring:
         vm_page_wire(vm, m)
     else:
@@ -425,6 +429,16 @@ def _fault_map(vm: Machine, map_: VmMap, op: FaultOp, found: Lookup, m: int) -> 
     last = op.pages if op.kind is FaultKind.MAJOR else m
     vm.ctx.event(_EVENTS[op.kind], map_.id, op.va, found.object.id, found.pindex, last)
     return KernReturn.SUCCESS
+
+
+def _prefault(vm: Machine, map_: VmMap, op: FaultOp, found: Lookup) -> None:
+    """Map neighbours in advance: those of a read's window, else some; none of a page of zeros or a lone one."""
+    if op.wiring or found.wired or op.kind is FaultKind.ZERO_FILL:
+        return
+    if not op.major:
+        vm_fault_prefault(vm, map_, found.entry, op.va, PFBAK, PFFOR)
+    elif op.pages != 1:
+        vm_fault_prefault(vm, map_, found.entry, op.va, op.behind, op.ahead)
 
 
 def vm_fault_unwire(vm: Machine, map_: VmMap, entry: VmMapEntry, end: int) -> None:

@@ -1,6 +1,6 @@
 """Address spaces: creation, fork, references, removal (vm_map.c).
 
-Left out: reservation of swap, pmap_copy (a child takes a minor fault for each page that it touches), vm_object_split.
+Left out: reservation of swap, vm_object_split.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 from services.physmem.machine import Machine, VmSpace
 from services.physmem.ops import AccessOp, MapChangeOp, Operation, WireOp
 from services.physmem.pmap import (
+    pmap_copy,
     pmap_enter,
     pmap_pinit,
     pmap_protect,
@@ -120,10 +121,12 @@ def vmspace_fork(vm: Machine, old: VmMap) -> VmSpace | None:
         new = _copy_entry(entry)
         if entry.inheritance == VM_INHERIT_SHARE:
             _share(vm, entry, new)
+            _pmap_copy(vm, child.map, old, entry)
         elif entry.object and _is_wired(entry) and entry.protection & VM_PROT_WRITE:
             copied = _vm_fault_copy_entry(vm, child.map, entry, new)
         elif entry.object:
             _vm_map_copy_entry(vm, old, entry, new)
+            _pmap_copy(vm, child.map, old, entry)
         child.map.link(len(child.map.entries), new)
         if not copied:
             vmspace_free(vm, child)
@@ -167,6 +170,11 @@ def _vm_map_copy_entry(vm: Machine, old: VmMap, entry: VmMapEntry, new: VmMapEnt
     obj.flags &= ~OBJ_ONEMAPPING
     entry.eflags |= MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY
     new.eflags |= MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY
+
+
+def _pmap_copy(vm: Machine, child: VmMap, old: VmMap, entry: VmMapEntry) -> None:
+    """The child maps at once what the parent maps of an entry."""
+    pmap_copy(vm, child.id, old.id, vpn_of(vm, entry.start), vpn_of(vm, entry.end - 1) + 1)
 
 
 def _vm_fault_copy_entry(vm: Machine, child: VmMap, entry: VmMapEntry, new: VmMapEntry) -> bool:

@@ -61,7 +61,7 @@ def test_the_processor_plays_a_program_under_pressure():
         figures = dict(zip(counters.names, counters.values, strict=True))
         pages = len(np.unique(run_vpn(memory_records(trace))))
         assert figures["vm.stats.vm.v_pdwakeups"] > 0
-        assert processor.faults >= pages
+        assert 0 < processor.faults < pages, "a fault maps neighbours, too"
         assert kernel.physmem.check().violations == []
         assert kernel.pager.check().violations == []
     finally:
