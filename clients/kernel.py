@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.ports.kstack import KstackPort
 from services.ports.pager import PagerPort
@@ -18,6 +18,11 @@ from services.runtime.counters import AbsentBoard, CounterBoard, MemoryBoard
 from services.runtime.errors import ServiceFault, ServiceLost
 from services.runtime.process import keep_freed_memory, pss_bytes
 from services.runtime.tls import Tls
+
+if TYPE_CHECKING:  # gRPC and traces are needed for one wiring alone
+    import grpc
+
+    from services.runtime.tracing import Tracing
 
 SERVICES = ("pager", "physmem", "kstack", "scheduler")
 """The services, from the bottom up."""
@@ -31,7 +36,8 @@ class Kernel:
         ctx: The caller's context: its clock goes with every call, up-calls arrive in it.
         board: Where the services' counters are read.
         wiring: `local` or `grpc`.
-        span: Makes a span around what is done inside of its context, where calls are traced.
+        channels: To the services, by name; empty in the local wiring.
+        tracing: Makes spans of calls; None: they are not traced.
     """
 
     ctx: Context
@@ -43,11 +49,16 @@ class Kernel:
     wiring: str
     _describe: Callable[[], list[dict[str, Any]]]
     _closers: list[Callable[[], None]] = field(default_factory=list)
-    span: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    channels: dict[str, grpc.Channel] = field(default_factory=dict)
+    tracing: Tracing | None = None
 
     def ports(self) -> dict[str, PagerPort | PhysmemPort | KstackPort | SchedulerPort]:
         """The ports by service name, from the bottom up."""
         return {"pager": self.pager, "physmem": self.physmem, "kstack": self.kstack, "scheduler": self.scheduler}
+
+    def span(self, name: str) -> AbstractContextManager[Any]:
+        """A span around what is done inside of the context, where calls are traced."""
+        return self.tracing.span(name) if self.tracing is not None else nullcontext()
 
     def calls(self) -> int:
         """Calls made through these ports."""
@@ -56,6 +67,11 @@ class Kernel:
     def service_rows(self) -> list[dict[str, Any]]:
         """A row for each service: name, pid, address and pss_bytes (proportional set size; 0: not known)."""
         return self._describe()
+
+    def hang_up(self) -> None:
+        """End the calls in flight, which raise ServiceLost, and refuse more."""
+        for channel in self.channels.values():
+            channel.close()
 
     def close(self) -> None:
         """Give back what the kernel holds: cores or channels, and the board."""
@@ -118,7 +134,8 @@ def connect_kernel(
         wiring="grpc",
         _describe=partial(_remote_rows, channels, addresses),
         _closers=[channel.close for channel in channels.values()] + ([tracing.close] if tracing is not None else []),
-        span=tracing.span if tracing is not None else nullcontext,
+        channels=channels,
+        tracing=tracing,
     )
 
 

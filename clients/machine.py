@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -74,14 +75,25 @@ class Machine:
         self.news = threading.Condition()
         self._run: Run | None = None
         self._limit = Limit()
+        self._context = copy_context()
+        """Ids of the request that started the run, for its spans and log entries."""
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="machine")
         self._thread.start()
 
-    def call(self, command: Callable[[], Answer]) -> Answer:
-        """Do something on the machine's thread, between two dispatches of a run, and wait for its answer."""
+    def call(self, command: Callable[[], Answer], timeout_s: float | None = None) -> Answer:
+        """Do something on the machine's thread, between two dispatches of a run, and wait for its answer.
+
+        Args:
+            command: What to do; it sees the caller's context variables.
+            timeout_s: Longest time to wait; None: until it is done.
+
+        Raises:
+            TimeoutError: It was not done in time; it will be, unless the machine is closed before.
+        """
         future: Future[Answer] = Future()
+        context = copy_context()
 
         def carry_out() -> None:
             try:
@@ -89,8 +101,8 @@ class Machine:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._commands.put(carry_out)
-        return future.result()
+        self._commands.put(lambda: context.run(carry_out))
+        return future.result(timeout_s)
 
     def load(self, workload: Workload) -> None:
         """Boot the machine with a workload; an earlier machine is dropped.
@@ -150,6 +162,18 @@ class Machine:
         """Name of the loaded workload; empty: none."""
         return self._run.workload.name if self._run is not None else ""
 
+    def wind_down(self, patience_s: float) -> None:
+        """Pause the run, so that who follows it gets its report; a call that a service does not answer is cut off.
+
+        Args:
+            patience_s: Time that the pause may take, in seconds.
+        """
+        try:
+            self.call(self._pause, patience_s)
+        except TimeoutError:
+            structlog.get_logger().warning("a service does not answer; its call is cut off")
+            self.system.kernel.hang_up()
+
     def close(self) -> None:
         """End the thread; a run stops at its next dispatch."""
         self._closing = True
@@ -167,13 +191,17 @@ class Machine:
         """Execute until a command waits or the run ends."""
         run = self._loaded()
         try:
-            ending = run.execute(stop=lambda: not self._commands.empty(), progress=self._sampled, limit=self._limit)
+            ending = self._context.run(
+                run.execute, lambda: not self._commands.empty(), progress=self._sampled, limit=self._limit
+            )
             if ending is not Ending.INTERRUPTED:
                 self._settle(run, ending)
         except ServiceLost as lost:
-            self._stopped(Failure(str(self.system.explain(lost)), lost_service=lost.service))
+            why = str(self.system.explain(lost))
+            self._context.run(structlog.get_logger().warning, "run stopped", why=why)
+            self._stopped(Failure(why, lost_service=lost.service))
         except Exception as error:  # whatever it is, whoever waits for the run must be told
-            structlog.get_logger().exception("run failed")
+            self._context.run(structlog.get_logger().exception, "run failed")
             self._stopped(Failure(f"{type(error).__name__}: {error}"))
 
     def _settle(self, run: Run, ending: Ending) -> None:
@@ -233,7 +261,7 @@ class Machine:
             first = "pause it" if self.state == State.MACHINE_STATE_RUNNING else "load a workload"
             raise WrongState(f"the machine is {state_word(self.state)}; {first} first")
         self._loaded().orchestrator.check = check
-        self._limit = limit
+        self._limit, self._context = limit, copy_context()
         with self.news:
             self.report, self.failure, self.state = "", None, State.MACHINE_STATE_RUNNING
 

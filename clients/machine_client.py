@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 
+from clients.boot_id import BootIdWatch
 from clients.event_file import EventRecorder
 from clients.exits import BadInput
 from clients.machine import Failure
@@ -84,10 +86,13 @@ class MachineClient:
         self.address = resolve_target(target)
         self._channel = open_channel(self.address, tls)
         self._stub = MachineServiceStub(self._channel)
+        self._life = BootIdWatch()
         try:
-            self.topology: pb.GetTopologyResponse = self._stub.GetTopology(
+            self.topology: pb.GetTopologyResponse
+            self.topology, call = self._stub.GetTopology.with_call(
                 pb.GetTopologyRequest(), timeout=_REACH_S, wait_for_ready=True
             )
+            self._life.check(call.initial_metadata())
         except grpc.RpcError as error:
             self._channel.close()
             raise BadInput(_unreachable(self.address, error)) from None
@@ -163,6 +168,12 @@ class MachineClient:
         answer: pb.GetStatusResponse = self._call(self._stub.GetStatus, pb.GetStatusRequest())
         return answer
 
+    def latency_us(self) -> int:
+        """Round trip of a question that the orchestrator answers by itself, in microseconds."""
+        begun = time.perf_counter()
+        self._call(self._stub.GetTopology, pb.GetTopologyRequest())
+        return round((time.perf_counter() - begun) * 1e6)
+
     def sysctls(self) -> dict[str, tuple[int, str]]:
         """All sysctls by name: value, and the service that owns it."""
         answer = self._call(self._stub.ListSysctls, pb.ListSysctlsRequest())
@@ -200,15 +211,20 @@ class MachineClient:
         """End the system."""
         self._call(self._stub.Shutdown, pb.ShutdownRequest())
 
-    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+    def _call(self, method: Any, request: Any) -> Any:
         try:
-            return method(request, timeout=_CALL_S)
+            answer, call = method.with_call(request, timeout=_CALL_S)
         except grpc.RpcError as error:
+            self._life.check(cast("grpc.Call", error).initial_metadata())
             raise _mistake(error) from None
+        self._life.check(call.initial_metadata())
+        return answer
 
     def _stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+        call = method(request)
         try:
-            yield from method(request)
+            self._life.check(call.initial_metadata())
+            yield from call
         except grpc.RpcError as error:
             raise _mistake(error) from None
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import grpc
 import structlog
 from google.protobuf.message import Message
+from structlog.contextvars import bound_contextvars
 
 from clients.checkpoint_file import CheckpointError, CheckpointFile
 from clients.health import ServiceState, service_state
@@ -30,9 +31,10 @@ from protos.machine_pb2_grpc import MachineServiceServicer
 from services.ports.common import Answers
 from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
 from services.runtime.limits import CHECKPOINT_BYTES_MAX, EVENTS_PER_MESSAGE_MAX, STREAMS_MAX
+from services.runtime.node import describe
 from services.runtime.process import package_version
 from services.runtime.redis_url import without_credentials
-from services.runtime.servicer import AnswerCache
+from services.runtime.servicer import AnswerCache, Node
 from services.runtime.status import Abort, internal, loss, refusal
 from services.runtime.tls import Tls
 
@@ -61,15 +63,14 @@ class MachineServicer(MachineServiceServicer):
         shutdown: Set when a client asked for the end of the system.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, node: Node) -> None:
         self.shutdown = threading.Event()
-        self._machine = machine
+        self._machine, self._node = machine, node
         self._kernel = machine.system.kernel
         self._answers = AnswerCache()
         self._lock = threading.Lock()
         self._watchers = _Watchers()
         self._streams = threading.BoundedSemaphore(STREAMS_MAX)
-        self._log = structlog.get_logger()
 
     def GetTopology(self, request: pb.GetTopologyRequest, context: grpc.ServicerContext) -> pb.GetTopologyResponse:
         """Which services make the machine."""
@@ -107,7 +108,7 @@ class MachineServicer(MachineServiceServicer):
         """Start or resume a run and stream it; a repeat attaches to the run."""
         self._take_stream(context)
         watchers = self._watchers
-        with watchers.lock:
+        with bound_contextvars(rpc="Run", request_id=request.request_id), watchers.lock:
             if not request.request_id or request.request_id != watchers.request_id:
                 self._answer(context, lambda: self._machine.start(request.check, request.until_us))
                 watchers.request_id = request.request_id
@@ -193,6 +194,7 @@ class MachineServicer(MachineServiceServicer):
             waiters=self._answer(context, self._waiters) if loaded else [],
             suspended=self._answer(context, self._suspended) if loaded else [],
             failure=_failure(machine.failure, machine.state) if machine.failure else None,
+            orchestrator=self._own_status(),
         )
 
     def Shutdown(self, request: pb.ShutdownRequest, context: grpc.ServicerContext) -> pb.ShutdownResponse:
@@ -238,7 +240,7 @@ class MachineServicer(MachineServiceServicer):
         """Count one more stream until its call ends, or end it now if there are too many."""
         if not self._streams.acquire(blocking=False):
             too_many = Refused(Reason.QUOTA, "streams", STREAMS_MAX, f"at most {STREAMS_MAX} at once; try again later")
-            _abort(context, refusal(too_many, 0))
+            _abort(context, refusal(too_many, self._node.boot_id))
         if not context.add_callback(self._streams.release):
             self._streams.release()
 
@@ -250,27 +252,28 @@ class MachineServicer(MachineServiceServicer):
 
     def _answer(self, context: grpc.ServicerContext, act: Callable[[], Other]) -> Other:
         """Do something; what it raises becomes the call's status."""
+        self._node.calls += 1
         try:
             return act()
         except Refused as refused:
-            _abort(context, refusal(refused, 0))
+            _abort(context, refusal(refused, self._node.boot_id))
         except ServiceLost as lost:
-            _abort(context, loss(lost, 0))
+            _abort(context, loss(lost, self._node.boot_id))
         except (WrongState, KernelPanic) as wrong:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(wrong))
         except (CheckpointError, UploadError, WorkloadError) as wrong:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(wrong))
         except Exception as error:
             error_id = uuid.uuid4().hex[:12]
-            self._log.error("internal error", error_id=error_id, exc_info=error)
-            _abort(context, internal(error_id, 0))
+            structlog.get_logger().error("internal error", error_id=error_id, exc_info=error)
+            _abort(context, internal(error_id, self._node.boot_id))
         raise AssertionError("abort returned")
 
     def _change(self, context: grpc.ServicerContext, rpc: str, request_id: str, act: Callable[[], Answer]) -> Answer:
         """Change something once: a repeat of the request gets the first answer."""
 
         def once() -> Answer:
-            with self._lock:
+            with bound_contextvars(rpc=rpc, request_id=request_id), self._lock:
                 if request_id and (kept := self._answers.get(request_id, rpc)) is not None:
                     return cast("Answer", kept)
                 answer = act()
@@ -324,6 +327,18 @@ class MachineServicer(MachineServiceServicer):
             raise Refused(Reason.QUOTA, f"since[{name}]", since, expected)
         position[name] = chunk.first + len(chunk.records) // 64
         return pb.WatchEventsResponse(service=name, first=chunk.first, records=chunk.records)
+
+    def _own_status(self) -> pb.ServiceStatus:
+        info = describe(self._node)
+        return pb.ServiceStatus(
+            name=info.service,
+            pid=info.pid,
+            health="NOT_SERVING" if info.trouble else "SERVING",
+            boot_id=info.boot_id,
+            pss_bytes=info.pss_bytes,
+            version=info.version,
+            trouble=info.trouble,
+        )
 
     def _sysctl(self, name: str) -> pb.Sysctl:
         found = sysctls(self._kernel)

@@ -18,9 +18,16 @@ _SUSPENDED_MAX = 20
 """Rows of one service."""
 
 
-def status_dict(topology: pb.GetTopologyResponse, status: pb.GetStatusResponse) -> dict[str, Any]:
-    """Topology and state as plain data: the output of `vmglue status --json`."""
+def status_dict(topology: pb.GetTopologyResponse, status: pb.GetStatusResponse, latency_us: int = 0) -> dict[str, Any]:
+    """Topology and state as plain data: the output of `vmglue status --json`.
+
+    Args:
+        topology: Which services there are.
+        status: Their state, and the machine's.
+        latency_us: Round trip to the orchestrator, in microseconds.
+    """
     progress = status.progress
+    status.orchestrator.latency_us = latency_us
     return {
         "machine": status.machine,
         "version": topology.version,
@@ -34,7 +41,7 @@ def status_dict(topology: pb.GetTopologyResponse, status: pb.GetStatusResponse) 
         },
         "services": [
             {field.name: getattr(service, field.name) for field in service.DESCRIPTOR.fields}
-            for service in status.services
+            for service in (status.orchestrator, *status.services)
         ],
         "waiters": [
             {"pid": waiter.pid, "name": waiter.name, "state": waiter.state, "wmesg": waiter.wmesg}

@@ -45,6 +45,8 @@ _SLOW_S = 5.0
 _LOG_LINES = 12
 _SOCKET_PATH_MAX = 100
 _OWNER = "owner.json"
+_OWN_VARIABLES = {"VMGLUE_LISTEN", "VMGLUE_METRICS", "VMGLUE_HEALTH_SOCKET"}
+"""Addresses of whoever starts the services: no two processes can take them."""
 
 Note = Callable[[str], None]
 
@@ -244,6 +246,7 @@ def _spawn(
     """Start the four services at once; they wait for one another. They do not see the terminal's Ctrl-C."""
     numba_cache()
     addresses = {name: f"unix:{directory / name}.sock" for name in SERVICES}
+    inherited = {name: value for name, value in os.environ.items() if name not in _OWN_VARIABLES}
     started: dict[str, ServiceProcess] = {}
     stack.callback(_stop, started)
     for name in SERVICES:
@@ -260,7 +263,7 @@ def _spawn(
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
-                env={**os.environ, "VMGLUE_REDIS": redis},  # a password in it would show on a command line
+                env={**inherited, "VMGLUE_REDIS": redis},  # a password in it would show on a command line
                 start_new_session=True,
             )
         started[name] = ServiceProcess(name, addresses[name], process, log)

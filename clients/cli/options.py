@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from clients.exits import BadInput
+from services.runtime.config import LogFormat, LogLevel
 from services.runtime.tls import VARIABLES, TlsError, read_tls
 
 SERVICE_NAMES = ("pager", "physmem", "kstack", "scheduler")
@@ -62,6 +63,13 @@ TlsKeyOption = Annotated[
 TlsCaOption = Annotated[
     str,
     typer.Option("--tls-ca", metavar="PEM", envvar=VARIABLES["ca"], help="The authority that the others' are from."),
+]
+MetricsOption = Annotated[
+    str, typer.Option("--metrics", metavar="HOST:PORT", envvar="VMGLUE_METRICS", help="Serve Prometheus metrics there.")
+]
+LogLevelOption = Annotated[LogLevel, typer.Option("--log-level", envvar="VMGLUE_LOG_LEVEL", help="What is logged.")]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", envvar="VMGLUE_LOG_FORMAT", help="How it is logged, on standard error.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

@@ -16,6 +16,9 @@ import typer
 
 from clients.cli.options import (
     JsonOption,
+    LogFormatOption,
+    LogLevelOption,
+    MetricsOption,
     RedisOption,
     ServiceOption,
     TargetOption,
@@ -25,6 +28,7 @@ from clients.cli.options import (
 )
 from clients.exits import BadInput, Exit, SystemFailed
 from clients.signals import Interrupts
+from services.runtime.config import LogFormat, LogLevel
 from services.runtime.tls import Tls
 
 if TYPE_CHECKING:  # heavy: only the command itself pays for them
@@ -56,6 +60,9 @@ def up(
         str,
         typer.Option(metavar="PATH", envvar="VMGLUE_HEALTH_SOCKET", help="Unix socket for a cheap health probe."),
     ] = "",
+    metrics: MetricsOption = "",
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.CONSOLE,
     *,
     tls: Tls | None,
 ) -> int:
@@ -68,20 +75,19 @@ def up(
     """
     from clients.keep import keep, listen_address, served
     from clients.system import SystemConfig
+    from services.runtime.logs import set_up_logs
 
     if detach:
         return _detach()
     address = listen_address(listen, tls)
     with Interrupts() as interrupts:
-        with (
-            _system(
-                wiring, SystemConfig(machine, redis, allow_inject, tls), parse_services(service), interrupts
-            ) as system,
-            served(system, address, tls, health_socket) as servicer,
-        ):
-            where = _served_at(address)
-            print(f"machine.proto is served at {where}; end it with `vmglue down` or Ctrl-C", flush=True)
-            keep(system, servicer, lambda: bool(interrupts))
+        config = SystemConfig(machine, redis, allow_inject, tls)
+        with _system(wiring, config, parse_services(service), interrupts) as system:
+            set_up_logs("orchestrator", system.machine, log_level, log_format, system.kernel.tracing)
+            with served(system, address, tls, health_socket, metrics) as kept:
+                where = _served_at(address)
+                print(f"machine.proto is served at {where}; end it with `vmglue down` or Ctrl-C", flush=True)
+                keep(system, kept, lambda: bool(interrupts))
         return interrupts.exit or Exit.OK
 
 
@@ -130,7 +136,7 @@ def status(target: TargetOption = "", as_json: JsonOption = False, *, tls: Tls |
     from clients.status_view import print_status, status_dict
 
     with MachineClient(target, tls) as client:
-        found = status_dict(client.topology, client.status())
+        found = status_dict(client.topology, client.status(), client.latency_us())
     if as_json:
         print(json.dumps(found, indent=1))
     else:

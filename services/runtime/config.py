@@ -8,10 +8,28 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from services.runtime.redis_url import with_password, without_credentials
 from services.runtime.tls import VARIABLES, Tls, TlsError, is_encrypted, read_tls
+
+
+class LogLevel(StrEnum):
+    """What is logged: entries of this level and above."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How entries of the log are written."""
+
+    CONSOLE = "console"
+    """For people."""
+    JSON = "json"
+    """An object a line."""
 
 
 class Exit(IntEnum):
@@ -53,10 +71,10 @@ class ServiceConfig:
     """Process id of the parent with which to end; 0: none."""
     metrics: str
     """Where Prometheus metrics are served, `HOST:PORT`; empty: nowhere."""
-    log_level: str
-    """debug, info, warning or error."""
-    log_format: str
-    """console or json."""
+    log_level: LogLevel
+    """What is logged."""
+    log_format: LogFormat
+    """How it is."""
     health_socket: str
     """Path of a Unix socket that tells the overall health to a cheap probe; empty: none."""
     drain_s: float
@@ -116,8 +134,8 @@ def read_config(service: str, upstreams: Sequence[str], argv: Sequence[str]) -> 
         tls=tls,
         parent=os.getppid() if options.die_with_parent == 0 else options.die_with_parent or 0,
         metrics=options.metrics,
-        log_level=options.log_level,
-        log_format=options.log_format,
+        log_level=LogLevel(options.log_level),
+        log_format=LogFormat(options.log_format),
         health_socket=options.health_socket,
         drain_s=options.drain_s,
     )
@@ -173,8 +191,8 @@ def _parser(service: str) -> argparse.ArgumentParser:
         help="end when the parent process (PID, if it may already be gone) ends",
     )
     add("--metrics", default=_env("metrics"), metavar="HOST:PORT", help="serve Prometheus metrics there")
-    add("--log-level", choices=("debug", "info", "warning", "error"), default=_env("log_level", "info"))
-    add("--log-format", choices=("console", "json"), default=_env("log_format", "console"))
+    add("--log-level", choices=[*map(str, LogLevel)], default=_env("log_level", "info"))
+    add("--log-format", choices=[*map(str, LogFormat)], default=_env("log_format", "console"))
     add("--health-socket", default=_env("health_socket"), metavar="PATH", help="Unix socket for a cheap health probe")
     add("--drain-s", type=float, default=float(_env("drain_s", "5")), help="time for calls in flight at the end")
     return parser

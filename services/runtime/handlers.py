@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
 
-Behavior = Callable[[Any, grpc.ServicerContext], Any]
-"""A method of a servicer: of a request, or an iterator of them, and the call's context."""
+Behavior = Callable[..., Any]
+"""A method of a servicer: of a request, or an iterator of them, and the call's context (and, if it is marked as
+`experimental_non_blocking`, of what sends its answers)."""
 
 
 class HandlerWrapper(grpc.ServerInterceptor):
     """Wraps every rpc's behaviour once, and answers its calls with that from then on."""
 
-    def __init__(self, wrap: Callable[[str, Behavior], Behavior]) -> None:
+    def __init__(self, wrap: Callable[[str, Behavior, bool], Behavior]) -> None:
         """Wrap.
 
         Args:
-            wrap: Makes of an rpc's full name (`/package.Service/Method`) and its behaviour another behaviour.
+            wrap: Makes another behaviour of an rpc's full name (`/package.Service/Method`), its behaviour, and whether
+                that answers with a stream.
         """
         self._wrap = wrap
         self._wrapped: dict[str, Any] = {}
@@ -31,9 +34,37 @@ class HandlerWrapper(grpc.ServerInterceptor):
         wrapped = self._wrapped.get(method)
         if wrapped is None and (handler := continuation(handler_call_details)) is not None:
             kind = _KINDS[handler.request_streaming, handler.response_streaming]
-            wrapped = handler._replace(**{kind: self._wrap(method, getattr(handler, kind))})
+            behavior = self._wrap(method, getattr(handler, kind), handler.response_streaming)
+            wrapped = handler._replace(**{kind: behavior})
             self._wrapped[method] = wrapped
         return wrapped
+
+
+def lasting(
+    behavior: Behavior, streams: bool, around: Callable[[grpc.ServicerContext], AbstractContextManager[Any]]
+) -> Behavior:
+    """A behaviour inside of a context that lasts as long as the call: a stream's until its end.
+
+    A behaviour that keeps no thread for its stream, as the health service's `Watch`, returns at once and answers from
+    elsewhere: it is left as it is.
+
+    Args:
+        behavior: What answers.
+        streams: It answers with a stream.
+        around: Makes the context for a call.
+    """
+    if getattr(behavior, "experimental_non_blocking", False):
+        return behavior
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        with around(context):
+            return behavior(request, context)
+
+    def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        with around(context):
+            yield from behavior(request, context)
+
+    return stream if streams else answer
 
 
 _KINDS = {

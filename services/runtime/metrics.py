@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
-from services.runtime.handlers import Behavior, HandlerWrapper
+from services.runtime.handlers import Behavior, HandlerWrapper, lasting
 from services.runtime.node import board_lag_ms
 from services.runtime.process import package_version, pss_bytes
 from services.runtime.servicer import Node
@@ -38,24 +39,24 @@ class Metrics:
         self._service = service
 
     def interceptor(self) -> HandlerWrapper:
-        """Counts and measures every call."""
+        """Counts and measures every call, a stream from its beginning to its end."""
 
-        def meter(method: str, behavior: Behavior) -> Behavior:
+        def meter(method: str, behavior: Behavior, streams: bool) -> Behavior:
             rpc = method.rpartition("/")[2] if method.startswith("/vmglue.") else method.lstrip("/")
             latency, waiting = self._latency.labels(self._service, rpc), self._waiting.labels(self._service)
 
-            def metered(request: Any, context: Any) -> Any:
+            @contextmanager
+            def measured(context: Any) -> Iterator[None]:
                 begun = perf_counter()
                 waiting.inc()
                 try:
-                    return behavior(request, context)
+                    yield
                 finally:
                     waiting.dec()
                     latency.observe(perf_counter() - begun)
-                    code = context.code()
-                    self._calls.labels(self._service, rpc, code.name if code is not None else "OK").inc()
+                    self._calls.labels(self._service, rpc, _code(context)).inc()
 
-            return metered
+            return lasting(behavior, streams, measured)
 
         return HandlerWrapper(meter)
 
@@ -77,6 +78,13 @@ class Metrics:
             files = {"certfile": str(tls.cert), "keyfile": str(tls.key), "client_cafile": str(tls.ca)}
             files["client_auth_required"] = True
         start_http_server(int(port), host.strip("[]"), self.registry, **files)
+
+
+def _code(context: Any) -> str:
+    """Name of the status with which a call ends."""
+    if (code := context.code()) is not None:
+        return str(code.name)
+    return "OK" if context.is_active() else "CANCELLED"
 
 
 class _NodeCollector:

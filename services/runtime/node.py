@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 
 import grpc
+from grpc_channelz.v1 import channelz_pb2
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
 
 from protos import common_pb2, common_pb2_grpc
 from services.runtime.process import package_version, pss_bytes
 from services.runtime.redis_board import RedisBoard
 from services.runtime.servicer import Node
+
+ABOUT_PROCESSES: tuple[str, ...] = (
+    common_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name,
+    health.SERVICE_NAME,
+    channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
+    reflection.SERVICE_NAME,
+)
+"""gRPC services that every process of ours serves beside its own."""
 
 
 class NodeServicer(common_pb2_grpc.NodeServiceServicer):
@@ -24,23 +35,28 @@ class NodeServicer(common_pb2_grpc.NodeServiceServicer):
         context: grpc.ServicerContext,  # noqa: ARG002 - nothing can go wrong
     ) -> common_pb2.GetInfoResponse:
         """Identity and state of the process."""
-        node, ctx = self._node, self._node.ctx
-        return common_pb2.GetInfoResponse(
-            service=node.service,
-            machine=node.machine,
-            version=package_version(),
-            pid=os.getpid(),
-            boot_id=node.boot_id,
-            sequence=ctx.sequence,
-            booted=ctx.booted,
-            stopped=ctx.stopped,
-            board=board_state(node),
-            pss_bytes=pss_bytes(),
-            event_count=ctx.log.count,
-            calls=node.calls,
-            trouble=node.health.trouble if node.health is not None else "",
-            board_lag_ms=board_lag_ms(node),
-        )
+        return describe(self._node)
+
+
+def describe(node: Node) -> common_pb2.GetInfoResponse:
+    """What a process tells about itself."""
+    ctx = node.ctx
+    return common_pb2.GetInfoResponse(
+        service=node.service,
+        machine=node.machine,
+        version=package_version(),
+        pid=os.getpid(),
+        boot_id=node.boot_id,
+        sequence=ctx.sequence,
+        booted=ctx.booted,
+        stopped=ctx.stopped,
+        board=board_state(node),
+        pss_bytes=pss_bytes(),
+        event_count=ctx.log.count,
+        calls=node.calls,
+        trouble=node.health.trouble if node.health is not None else "",
+        board_lag_ms=board_lag_ms(node),
+    )
 
 
 def board_lag_ms(node: Node) -> int:

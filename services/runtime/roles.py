@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from typing import Any, cast
 
 import grpc
@@ -118,15 +118,16 @@ def role_guard(boot_id: int) -> HandlerWrapper:
         boot_id: Of the answering process, for its refusals.
     """
 
-    def guard(method: str, behavior: Behavior) -> Behavior:
+    def guard(method: str, behavior: Behavior, _: bool) -> Behavior:
         permitted = needs().get(method, frozenset())
 
-        def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+        @wraps(behavior)  # what it is marked with goes along
+        def guarded(request: Any, context: grpc.ServicerContext, *more: Any) -> Any:
             try:
                 admit_caller(context.auth_context(), permitted)
             except Refused as refused:
                 context.abort_with_status(cast("grpc.Status", refusal(refused, boot_id)))
-            return behavior(request, context)
+            return behavior(request, context, *more)
 
         return guarded
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -17,22 +16,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 import structlog
 from grpc_channelz.v1 import channelz
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from protos import common_pb2, common_pb2_grpc
+from protos import common_pb2_grpc
 from services.runtime.config import Exit, ServiceConfig, read_config
 from services.runtime.context import Context
 from services.runtime.counters import CounterBoard, MemoryBoard
 from services.runtime.health_socket import health_socket
 from services.runtime.limits import CONCURRENT_RPCS_MAX, WORKERS
-from services.runtime.node import NodeServicer, board_state
+from services.runtime.logs import set_up_logs
+from services.runtime.node import ABOUT_PROCESSES, NodeServicer, board_state
 from services.runtime.process import keep_freed_memory
 from services.runtime.redis_board import RedisBoard
 from services.runtime.remote import DEADLINE_S, KEEPALIVE_MS, LARGE_MESSAGES, Caller, connect, open_channel
 from services.runtime.roles import role_guard
 from services.runtime.rpc import grpc_of, messages_of, service_of
-from services.runtime.service_health import SERVING, ServiceHealth, UpstreamWatch, port_service, trouble_of
+from services.runtime.service_health import (
+    SERVING,
+    ServiceHealth,
+    UpstreamWatch,
+    port_service,
+    trouble_below,
+    trouble_of,
+)
 from services.runtime.servicer import Node, PortServicer
 from services.runtime.tls import add_port
 from services.runtime.tracing import Tracing, TracingUnavailable, start_tracing
@@ -98,10 +105,10 @@ def main(port: Callable[..., Any], build: Build, upstreams: Sequence[str] = ()) 
     """
     config = read_config(service_of(port), upstreams, sys.argv[1:])
     tracing = _tracing(config)
-    _set_up_logs(config, tracing)
+    set_up_logs(config.service, config.machine, config.log_level, config.log_format, tracing)
     keep_freed_memory()
     os.umask(0o077)  # the socket and the swap file are the user's alone
-    log = structlog.get_logger(service=config.service)
+    log = structlog.get_logger()
     stopping = _stop_signals()
     try:
         _Server(port, config, log, tracing).run(build, stopping)
@@ -234,13 +241,7 @@ class _Server:
         common_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(node), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         channelz.add_channelz_servicer(server)
-        names = [
-            _full_name(self._port),
-            common_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name,
-            health.SERVICE_NAME,
-            reflection.SERVICE_NAME,
-        ]
-        reflection.enable_server_reflection(names, server)
+        reflection.enable_server_reflection((_full_name(self._port), *ABOUT_PROCESSES), server)
 
     def _upstreams_ready(self, process: Process, stopping: threading.Event) -> bool:
         """Wait until the services below serve; False if this one is told to stop.
@@ -279,7 +280,7 @@ class _Server:
         entered = node.entered_s
         if entered and time.monotonic() - entered > DEADLINE_S:
             return f"a call is in the core for more than {DEADLINE_S:.0f} s"
-        return f"{', '.join(down)} does not serve" if down else core()
+        return trouble_below(down) or core()
 
     def _orphaned(self) -> bool:
         """The parent with which this process is to end has ended."""
@@ -337,21 +338,3 @@ def _stop_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     return stopping
-
-
-def _set_up_logs(config: ServiceConfig, tracing: Tracing | None) -> None:
-    """Structured logs on standard error."""
-    renderer: Any = structlog.dev.ConsoleRenderer(colors=False)
-    if config.log_format == "json":
-        renderer = structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            *([tracing.ids] if tracing is not None else []),
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log_level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

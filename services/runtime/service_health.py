@@ -7,7 +7,7 @@ below can, and `SERVICE.redis` whether counters reach Redis. Without Redis a ser
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,29 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _RETRY_S = 0.5
 
 
+class _Told(health.HealthServicer):  # type: ignore[misc]  # the library is untyped
+    """Answers grpc.health.v1, and ends the streams of who watches when the service ends.
+
+    Otherwise each of them would hold up the end until nobody waits any more for calls in flight.
+    """
+
+    def __init__(self) -> None:
+        self._watchers: set[Callable[[Any], None]] = set()
+        super().__init__()
+
+    def Watch(self, request: Any, context: Any, send_response_callback: Callable[[Any], None]) -> None:  # noqa: N802
+        """Follow a status."""
+        self._watchers.add(send_response_callback)
+        context.add_callback(lambda: self._watchers.discard(send_response_callback))
+        super().Watch(request, context, send_response_callback)
+
+    def end(self) -> None:
+        """Tell NOT_SERVING for ever, and end the streams."""
+        self.enter_graceful_shutdown()
+        for send in list(self._watchers):
+            send(None)
+
+
 class ServiceHealth:
     """What one service tells about itself.
 
@@ -27,12 +50,19 @@ class ServiceHealth:
         trouble: Why it does not serve; empty: it does.
     """
 
-    def __init__(self, service: str, full_name: str) -> None:
-        self.servicer = health.HealthServicer()
+    def __init__(self, service: str, full_name: str, parts: Sequence[str] = ("redis",)) -> None:
+        """Tell NOT_SERVING until told otherwise.
+
+        Args:
+            service: Its name.
+            full_name: Of its gRPC service.
+            parts: What it tells about beside itself.
+        """
+        self.servicer = _Told()
         self.trouble = "it is starting"
         self._service, self._whole = service, ("", full_name)
         self._told: dict[str, bool] = {}
-        for name in (*self._whole, f"{service}.redis"):
+        for name in (*self._whole, *(f"{service}.{part}" for part in parts)):
             self._tell(name, False)
 
     def tell(self, trouble: str) -> bool:
@@ -53,7 +83,7 @@ class ServiceHealth:
     def end(self) -> None:
         """Tell NOT_SERVING from now on, whatever comes."""
         self.trouble = "it is ending"
-        self.servicer.enter_graceful_shutdown()
+        self.servicer.end()
 
     def _tell(self, name: str, well: bool) -> None:
         if self._told.get(name) is not well:
@@ -105,6 +135,11 @@ class UpstreamWatch:
 def port_service(service: str) -> str:
     """Full name of the gRPC service of a port, by the name of its service."""
     return f"vmglue.{service}.v1.{service.capitalize()}Service"
+
+
+def trouble_below(down: Sequence[str]) -> str:
+    """The trouble of whom services below do not serve; empty: all do."""
+    return f"{', '.join(down)} {'does' if len(down) == 1 else 'do'} not serve" if down else ""
 
 
 def trouble_of(core: Any) -> Callable[[], str]:

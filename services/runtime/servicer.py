@@ -21,7 +21,7 @@ from services.runtime.context import Context
 from services.runtime.counters import CounterBoard
 from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
 from services.runtime.limits import BATCH_ITEMS_MAX, KEPT_ANSWERS, KEPT_BYTES
-from services.runtime.rpc import Rpc, rpcs_of, service_of
+from services.runtime.rpc import Rpc, rpcs_of
 from services.runtime.service_health import ServiceHealth
 from services.runtime.status import Abort, internal, loss, refusal
 from services.runtime.tracing import Tracing
@@ -89,7 +89,7 @@ class PortServicer:
 
     def __init__(self, port: Callable[..., Any], core: Any, node: Node) -> None:
         self._node = node
-        self._log = structlog.get_logger(service=service_of(port), machine=node.machine)
+        self._log = structlog.get_logger()
         for rpc in rpcs_of(port):
             setattr(self, rpc.name, self._handler(rpc, getattr(core, rpc.method)))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.runtime.context import Context
 from services.runtime.events import Kind, unpack
-from services.runtime.handlers import Behavior, HandlerWrapper
+from services.runtime.handlers import Behavior, HandlerWrapper, lasting
 
 if TYPE_CHECKING:  # only where traces are wanted are these imported
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -110,17 +110,16 @@ class Tracing:
     def interceptor(self) -> HandlerWrapper:
         """Goes on with the caller's span in every call of ours."""
 
-        def trace(method: str, behavior: Behavior) -> Behavior:
+        def trace(method: str, behavior: Behavior, streams: bool) -> Behavior:
             if not method.startswith("/vmglue."):
                 return behavior
             name, kind = method.rpartition(".")[2], self._kinds.SERVER
 
-            def traced(request: Any, context: Any) -> Any:
+            def span(context: Any) -> AbstractContextManager[Any]:
                 above = self._extract(dict(context.invocation_metadata()))
-                with self._tracer.start_as_current_span(name, context=above, kind=kind):
-                    return behavior(request, context)
+                return self._tracer.start_as_current_span(name, context=above, kind=kind)
 
-            return traced
+            return lasting(behavior, streams, span)
 
         return HandlerWrapper(trace)
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 
 import pytest
-from systems import start_system
+from systems import Fleet, start_system, until
 
 from clients.checkpoint import restore, take
 from clients.embedded_redis import EmbeddedRedis
-from clients.health import service_state, serving
+from clients.health import service_state
 from clients.run import Limit, Run
-from clients.system import UPSTREAMS, System, SystemConfig
+from clients.system import System, SystemConfig
 from clients.workload import load_workload
 from services.ports.pager import PagerBoot, PagerPort
 from services.runtime.context import Context
@@ -42,13 +40,6 @@ class Slow:
 
 main(KstackPort, lambda process: Slow())
 """
-
-
-def until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_health_goes_with_the_services_below_and_comes_back(start):
@@ -106,40 +97,6 @@ def test_a_message_that_is_too_large_is_exhausted(start):
         port.vnode_open("x" * (65 << 20), 1)
     assert refused.value.reason is Reason.QUOTA
     assert port.swap_status().avail == 100
-
-
-class Fleet:
-    """Four services at addresses of their own, each of which can be killed and started again."""
-
-    def __init__(self, directory):
-        self.addresses = {name: f"unix:{directory}/{name}.sock" for name in UPSTREAMS}
-        self.processes = {}
-        for name in UPSTREAMS:
-            self.start(name)
-        for name in UPSTREAMS:
-            self.ready(name)
-
-    def start(self, name):
-        command = [sys.executable, "-m", f"services.{name}", "--listen", self.addresses[name], "--die-with-parent"]
-        for upstream in UPSTREAMS[name]:
-            command += ["--upstream", f"{upstream}={self.addresses[upstream]}"]
-        self.processes[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-    def ready(self, name):
-        until(lambda: serving(self.addresses[name], 0.5), 60)
-
-    def restart(self, name):
-        self.processes[name].kill()
-        self.processes[name].wait()
-        self.start(name)
-        for other in UPSTREAMS:
-            self.ready(other)
-
-    def close(self):
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            process.wait(10)
 
 
 @pytest.fixture(scope="module")
