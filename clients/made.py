@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
@@ -61,16 +62,45 @@ def made_trace(name: str, phases: Sequence[Phase]) -> Trace:
         phases: What it does, in order.
     """
     file = File(0, f"made:{name}", TEXT_PAGES)
-    runs, ops = [np.empty(0, np.uint64)], []
+    program = _Made([np.empty(0, np.uint64)], [])
+    threads: list[_Made] = []
     for number, phase in enumerate(phases):
         for pause_us, part in _bursts(number, phase):
             if pause_us:
-                ops.append((sum(map(len, runs)), Op.SLEEP, pause_us, CALLS[phase.call], _TIMESPEC, 0))
-            runs.append(part)
-    joined = np.concatenate(runs)
-    rows = np.array([*ops, (len(joined), Op.EXIT, 0, 0, 0, 0)], OP_DTYPE)
-    task = TaskTrace(TaskInfo(0, -1, name, _layout(max(phase.pages for phase in phases))), joined, rows)
-    return Trace(Header((name,), "", False, (task.info,), (file,), _totals(task)), (task,))
+                program.add(Op.SLEEP, pause_us, CALLS[phase.call], _TIMESPEC)
+            if phase.threads == 1:
+                program.runs.append(part)
+            else:
+                first = 1 + len(threads)
+                threads += [_Made([own], []) for own in np.array_split(part, phase.threads)]
+                for op in (Op.THR_NEW, Op.THR_JOIN):
+                    for index in range(first, 1 + len(threads)):
+                        program.add(op, index)
+    program.add(Op.EXIT)
+    for thread in threads:
+        thread.add(Op.THR_EXIT)
+    layout = _layout(max(phase.pages for phase in phases))
+    tasks = (
+        program.task(TaskInfo(0, -1, name, layout)),
+        *(thread.task(TaskInfo(index, 0, name, ())) for index, thread in enumerate(threads, 1)),
+    )
+    return Trace(Header((name,), "", False, tuple(task.info for task in tasks), (file,), _totals(tasks)), tasks)
+
+
+@dataclass(slots=True)
+class _Made:
+    """A task in the making: pieces of its records, and its operations."""
+
+    runs: list[Runs]
+    ops: list[tuple[int, int, int, int, int, int]]
+
+    def add(self, op: Op, a: int = 0, b: int = 0, c: int = 0) -> None:
+        """An operation behind the records so far."""
+        self.ops.append((sum(map(len, self.runs)), op, a, b, c, 0))
+
+    def task(self, info: TaskInfo) -> TaskTrace:
+        """The task, complete."""
+        return TaskTrace(info, np.concatenate(self.runs), np.array(self.ops, OP_DTYPE))
 
 
 def _layout(pages: int) -> tuple[Region, ...]:
@@ -81,10 +111,11 @@ def _layout(pages: int) -> tuple[Region, ...]:
     )
 
 
-def _totals(task: TaskTrace) -> Totals:
-    runs = task.runs
+def _totals(tasks: Sequence[TaskTrace]) -> Totals:
+    runs = np.concatenate([task.runs for task in tasks])
     references = int((runs >> np.uint64(REFS_SHIFT) & np.uint64(COUNT_MAX)).sum())
-    return Totals(references, len(runs), int((runs & np.uint64(COUNT_MAX)).sum()), len(task.ops))
+    operations = sum(len(task.ops) for task in tasks)
+    return Totals(references, len(runs), int((runs & np.uint64(COUNT_MAX)).sum()), operations)
 
 
 def _bursts(number: int, phase: Phase) -> Iterator[tuple[int, Runs]]:

@@ -282,9 +282,9 @@ class Orchestrator:
         total.major += part.major
 
     def _trap(self, dispatch: Dispatch, stream: Stream) -> Trap:
-        """The operation behind the last record; its stream of a fork, its last look at pages before they go."""
+        """The operation behind the last record; a new stream, or a last look at pages before they go."""
         trap = stream.trap()
-        if trap.op is TrapOp.FORK:
+        if trap.op in (TrapOp.FORK, TrapOp.THR_NEW):
             task, trap.cookie = trap.a, len(self._streams) + 1
             self._streams[trap.cookie] = stream.child(task)
             stream.children[task] = trap.cookie

@@ -87,7 +87,8 @@ def _program(draw: _Draws, number: int) -> Iterator[str]:
         yield f"count = {draw.between(1, 6)}"
         yield (
             f'daemon = {{ call = "{draw.of(tuple(CALLS))}", every = "{draw.between(200, 6000)} ms", '
-            f'wakeups = {draw.between(1, 5)}, memory = "{draw.between(4, 64) * 4} KiB" }}'
+            f'wakeups = {draw.between(1, 5)}, memory = "{draw.between(4, 64) * 4} KiB", '
+            f"threads = {_threads(draw)} }}"
         )
     elif kind < 9:
         yield f'name = "made{number}"'
@@ -101,6 +102,10 @@ def _program(draw: _Draws, number: int) -> Iterator[str]:
         yield f"memory_scale = {draw.between(1, 2)}"
 
 
+def _threads(draw: _Draws) -> int:
+    return draw.between(2, 6) if draw.chance(25) else 1
+
+
 def _phase(draw: _Draws) -> Iterator[str]:
     yield "[[programs.phases]]"
     yield f'pattern = "{draw.of(PATTERNS)}"'
@@ -111,6 +116,7 @@ def _phase(draw: _Draws) -> Iterator[str]:
     yield f"burst = {draw.between(20_000, 200_000)}"
     yield f'think = "{draw.below(3000)} ms"'
     yield f'call = "{draw.of(tuple(CALLS))}"'
+    yield f"threads = {_threads(draw)}"
 
 
 def failure(seed: int) -> str:

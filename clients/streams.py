@@ -60,7 +60,7 @@ class Stream:
         trace: Captured program.
         task: Its process within the trace.
         repeats_left: Executions of the whole task that are still to come after this one.
-        children: Streams of forked children by task index, for WAIT.
+        children: Streams of forked children and of threads by task index, for WAIT and THR_JOIN.
         record: Next run record.
         operation: Next operation.
         batch_records: Records that the next batch may hold.
@@ -143,6 +143,8 @@ class Stream:
             trap.regions = self._grow(a)
         elif op is Op.WAIT:
             trap.a = self.children.get(a, -1)
+        elif op is Op.THR_JOIN:
+            trap.a = self.children.get(a, 0)
         return trap
 
     def regions(self) -> list[Region]:
@@ -150,7 +152,7 @@ class Stream:
         return self._image(self.task.info.regions)
 
     def child(self, task: int) -> Stream:
-        """The stream of a forked child; it inherits the data segment's end."""
+        """The stream of a forked child or of a thread; it inherits the data segment's end."""
         return Stream(self.trace, self.trace.tasks[task], brk=self.brk)
 
     def _exit(self, status: int) -> Trap:

@@ -78,6 +78,12 @@ class Op(IntEnum):
     """wait4(2) that may sleep: a = task index of the child reaped, or -1 for any."""
     SLEEP = 10
     """A timed sleep: a = length in us, b = Linux x86-64 number of the call, c = address of its argument."""
+    THR_NEW = 11
+    """A thread of the same process: a = its task index."""
+    THR_EXIT = 12
+    """The thread ends. Its task's last row."""
+    THR_JOIN = 13
+    """A wait for the end of a thread: a = its task index."""
 
 
 _OP_COLUMNS = ("op", "a", "b", "c", "d")
@@ -386,6 +392,7 @@ def _check_operations(path: Path, header: Header, tasks: tuple[TaskTrace, ...]) 
         limits = (
             ("kind of operation", ops["op"], len(Op)),
             ("FORK's task", ops["a"][ops["op"] == Op.FORK], len(tasks)),
+            ("a thread's task", ops["a"][np.isin(ops["op"], (Op.THR_NEW, Op.THR_JOIN))], len(tasks)),
             ("EXEC's image", ops["a"][ops["op"] == Op.EXEC], len(task.info.execs)),
             ("MMAP's file", ops["d"][mapped_file] >> 32, len(header.files)),
         )

@@ -24,6 +24,8 @@ PATTERNS = ("zipf", "uniform", "scan", "loop")
 """Orders in which a made-up program visits its pages."""
 CALLS = {"nanosleep": 35, "accept": 43, "kqueue": 232, "select": 23}
 """Calls in which a made-up program pauses, with the Linux number of each one's row in docs/syscalls.md."""
+THREADS_MAX = 64
+"""Most threads that do a burst together."""
 VISIT = 8
 """References to a page at a visit, where a workload does not say."""
 CLASSES = {"normal": 3, "realtime": 2, "fifo": 10, "idle": 4}
@@ -106,6 +108,8 @@ class Phase:
     """Length of a pause, which comes before each burst; 0: none."""
     call: str = "nanosleep"
     """System call in which it pauses, one of CALLS."""
+    threads: int = 1
+    """Each burst is done by so many threads, which are started for it and waited for; 1: by the program itself."""
 
 
 @dataclass(frozen=True, slots=True)

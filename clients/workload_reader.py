@@ -25,6 +25,7 @@ from clients.workload_model import (
     PAGE,
     PATTERNS,
     RTPRIO_MAX,
+    THREADS_MAX,
     TRACE_SUFFIX,
     TRACES,
     VISIT,
@@ -164,6 +165,7 @@ _PROGRAM_KEYS = {
     "memory_scale": _Key("memory_scale", _integer(1, 64)),
 }
 _REFERENCES = _integer(1, 200_000_000)
+_THREADS = _Key("threads", _integer(1, THREADS_MAX))
 _PHASE_KEYS = {
     "pattern": _Key("pattern", _choice(PATTERNS)),
     "memory": _Key("pages", _pages),
@@ -175,9 +177,11 @@ _PHASE_KEYS = {
     "burst": _Key("burst", _REFERENCES),
     "think": _Key("think_us", _duration),
     "call": _Key("call", _choice(tuple(CALLS))),
+    "threads": _THREADS,
 }
 _DAEMON_KEYS = {
     "call": _Key("call", _choice(tuple(CALLS))),
+    "threads": _THREADS,
     "every": _Key("think_us", _duration),
     "wakeups": _Key("wakeups", _integer(1, 1_000_000)),
     "memory": _Key("pages", _pages),
@@ -186,6 +190,8 @@ _DAEMON_KEYS = {
 DAEMON_PAGES, DAEMON_TOUCHES = 64, 8
 """Memory of a daemon, and pages that it visits at each wakeup, where the file does not say."""
 _VISITS_MAX = 25_000_000
+_THREADS_IN_ALL = 20_000
+"""Most threads that a made-up program starts in its life."""
 _KINDS_OF_PROGRAM = ("trace", "phases", "daemon")
 
 
@@ -270,7 +276,13 @@ class _Reader:
     def _phase(self, where: str, raw: Any) -> Phase:
         fields = self._fields(where, self._table(where, raw), _PHASE_KEYS)
         self._required(where, fields, _PHASE_KEYS, ("pattern", "pages", "references"))
-        return Phase(**fields)
+        phase = Phase(**fields)
+        self._few_threads(where, -(-phase.references // (phase.burst or phase.references)), phase.threads)
+        return phase
+
+    def _few_threads(self, where: str, bursts: int, threads: int) -> None:
+        if threads > 1 and bursts * threads > _THREADS_IN_ALL:
+            raise self._error(where, f"{bursts} bursts by {threads} threads; expected at most {_THREADS_IN_ALL}")
 
     def _daemon(self, where: str, raw: Any) -> tuple[Phase, ...]:
         """A daemon fills its memory, then sleeps in a call and visits some of it, again and again."""
@@ -282,10 +294,17 @@ class _Reader:
             raise self._error(
                 where, f"{fields['wakeups']} wakeups of {touches} touches; expected at most {_VISITS_MAX}"
             )
+        self._few_threads(where, fields["wakeups"], fields.get("threads", 1))
         return (
             Phase("scan", pages, pages * VISIT, writes=1.0),
             Phase(
-                "zipf", pages, fields["wakeups"] * burst, burst=burst, think_us=fields["think_us"], call=fields["call"]
+                "zipf",
+                pages,
+                fields["wakeups"] * burst,
+                burst=burst,
+                think_us=fields["think_us"],
+                call=fields["call"],
+                threads=fields.get("threads", 1),
             ),
         )
 

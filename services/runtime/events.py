@@ -89,6 +89,8 @@ class Kind(IntEnum):
     UNSHARE = 53, "vm_forkproc", 636, "pid", "vmspace"
     SWAP_DEBUG = 54, "swapout", 1046, "pid"
     SWAPPER_LOSERS = 55, "swapper", 784, "pid", PACKED, PACKED, PACKED, PACKED
+    THREAD_NEW = 61, "thread_create", 0, "tid", "pid", "threads"
+    THREAD_EXIT = 62, "thread_exit", 0, "tid", "pid", "threads"
     # physmem
     PAGE_ALLOC_FAILED = 64, "vm_page_alloc", 0, "object", "pindex", "class", "free", "cached"
     FAULT_ZERO_FILL = 65, "vm_fault", 0, "vmspace", "va", "object", "pindex", "frame"

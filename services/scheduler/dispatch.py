@@ -14,6 +14,7 @@ from services.scheduler.kern_exec import kern_execve
 from services.scheduler.kern_exit import child_channel, exit1, kern_wait
 from services.scheduler.kern_fork import fork1
 from services.scheduler.kern_syscalls import map_change, ptrace_call, sleep_call, sysctl_call
+from services.scheduler.kern_thr import must_exit, thr_exit, thr_join, thr_new
 from services.scheduler.kthreads import hold_main, init_main, vm_pageout_worker
 from services.scheduler.proc_flags import P_SYSTEM, TDI_SWAPPED
 from services.scheduler.runq import loadav, mi_switch, on_cpu, sched_choose, schedcpu
@@ -32,6 +33,9 @@ from services.scheduler.state import (
     SleepFrame,
     SwapperFrame,
     Thread,
+    ThrExitFrame,
+    ThrJoinFrame,
+    ThrNewFrame,
     TimerKind,
     VmdaemonFrame,
     VslockFrame,
@@ -55,6 +59,9 @@ _FRAMES: dict[type, Callable[[Kern, Thread, Any], bool]] = {
     ForkFrame: fork1,
     ExecFrame: kern_execve,
     ExitFrame: exit1,
+    ThrNewFrame: thr_new,
+    ThrExitFrame: thr_exit,
+    ThrJoinFrame: thr_join,
     WaitFrame: kern_wait,
     SleepFrame: sleep_call,
     VslockFrame: sysctl_call,
@@ -90,9 +97,10 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
         on_cpu(k, td)
         p = s.allproc[td.td_pid]
         if td.td_frame is None:
-            if not p.p_sig or td.td_fault_us >= 0:  # a fault that reads a page is completed before the signal is seen
+            leaves = must_exit(p, td)
+            if td.td_fault_us >= 0 or not (p.p_sig or leaves):  # a fault that reads a page is completed before
                 return _user(k, td, p)
-            td.td_frame = ExitFrame(-p.p_sig)
+            td.td_frame = ThrExitFrame() if leaves else ExitFrame(-p.p_sig)
         take_turn(k, td)
 
 
@@ -145,7 +153,7 @@ def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
     due = next_due(k)
     until = s.schedcpu_due_us if due is None else min(due, s.schedcpu_due_us)
     budget = min(td.td_slice_us, until - s.now_us)
-    if p.p_sig:
+    if p.p_sig or must_exit(p, td):
         budget = 1
     s.user_ran_us = s.now_us
     s.dispatched = True
@@ -157,7 +165,7 @@ def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
         td.td_tid,
         p.p_pid,
         p.p_vmspace,
-        p.p_cookie,
+        td.td_cookie or p.p_cookie,
         max(budget, 1),
         td.td_phase,
         td.td_fault_op,

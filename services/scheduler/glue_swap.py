@@ -179,7 +179,7 @@ def save_pcb(p: Proc, td: Thread) -> bytes:
     td.td_pcb = Pcb(
         td.td_tid,
         p.p_pid,
-        p.p_cookie,
+        td.td_cookie or p.p_cookie,
         td.td_references,
         td.td_runtime_us,
         td.td_phase,

@@ -20,7 +20,7 @@ from services.scheduler.proc_flags import (
     Prs,
     Tds,
 )
-from services.scheduler.state import PROC0, ForkFrame, InitFrame, Proc, Thread
+from services.scheduler.state import PROC0, ForkFrame, InitFrame, Proc, Thread, ThrNewFrame
 
 
 def check_state(k: Kern) -> tuple[list[str], int]:
@@ -105,7 +105,7 @@ def _stacks(k: Kern) -> Iterator[str]:
     those of the stack allocator's preemption points.
     """
     s = k.s
-    mine = {tid: ks for tid, ks, _ in s.proc_zone}
+    mine = {tid: ks for tid, ks, _ in s.proc_zone} | s.zombie_threads
     for p in (*s.allproc.values(), *s.zombproc.values()):
         mine |= {td.td_tid: td.td_kstack for td in p.p_threads if td.td_kstack}
     stacks = k.kstack.stack_states(False).stacks
@@ -119,10 +119,10 @@ def _stacks(k: Kern) -> Iterator[str]:
 
 
 def _building(k: Kern, tid: int) -> bool:
-    """A fork sleeps in vm_thread_new for this thread."""
+    """A fork or a thr_new sleeps in vm_thread_new for this thread."""
     frames = (td.td_frame for td in k.s.threads.values())
-    forks = (f.fork if isinstance(f, InitFrame) else f for f in frames)
-    return any(isinstance(f, ForkFrame) and f.op and f.tid == tid for f in forks)
+    makers = (f.fork if isinstance(f, InitFrame) else f for f in frames)
+    return any(isinstance(f, ForkFrame | ThrNewFrame) and f.op and f.tid == tid for f in makers)
 
 
 def digest_state(k: Kern) -> bytes:
@@ -133,6 +133,7 @@ def digest_state(k: Kern) -> bytes:
         (s.now_us, s.idle_us, s.prng, s.seq, s.last_pid, s.last_tid, s.swapouts, s.swapins, s.curthread),
         list(s.allproc.values()),
         list(s.zombproc.values()),
+        list(s.zombie_threads),
         s.ended,
         sorted(s.vmspaces.items()),
         sorted(s.runq),

@@ -9,6 +9,7 @@ from services.runtime.events import Kind
 from services.scheduler.glue_fork import vmspace_free
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exit import switch_vmspace
+from services.scheduler.kern_thr import thread_single
 from services.scheduler.proc_flags import P_EXEC, P_INEXEC, SIGABRT
 from services.scheduler.state import ExecFrame, ExitFrame, Thread, Vmspace
 from services.scheduler.upcalls import suspend
@@ -48,6 +49,8 @@ def exec_frame(k: Kern, name: str, regions: list[Region]) -> ExecFrame:
 def kern_execve(k: Kern, td: Thread, f: ExecFrame) -> bool:
     """kern_execve: False: the thread sleeps, or it goes on to its end because the image is unusable."""
     p = k.s.allproc[td.td_pid]
+    if not thread_single(k, td):
+        return False
     p.p_flag |= P_INEXEC
     if f.step == _HEADER:
         usable = _header(k, td, f)

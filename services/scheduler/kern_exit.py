@@ -8,6 +8,7 @@ from services.runtime.events import Kind
 from services.scheduler.glue_fork import vm_waitproc, vmspace_free, vmspace_ref
 from services.scheduler.glue_swap import p_lock_channel
 from services.scheduler.kern import Kern
+from services.scheduler.kern_thr import must_exit, thread_reap, thread_single
 from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, P_WEXIT, PWAIT, TDF_CANSWAP, Prs, Tds
 from services.scheduler.runq import sched_exit
 from services.scheduler.sleepq import msleep, wakeup
@@ -27,6 +28,8 @@ def vfork_channel(pid: int) -> str:
 def exit1(k: Kern, td: Thread, f: ExitFrame) -> bool:
     """exit1: give the address space back, become a zombie; False: the thread sleeps, or is gone."""
     s, p = k.s, k.s.allproc[td.td_pid]
+    if not thread_single(k, td):
+        return False
     p.p_flag |= P_WEXIT
     if p.p_lock > 0:
         msleep(k, td, p_lock_channel(p.p_pid), PWAIT, "exithold")
@@ -77,7 +80,7 @@ def kern_wait(k: Kern, td: Thread, f: WaitFrame) -> bool:
     if ended:
         proc_reap(k, s.zombproc[ended[0]])
         return True
-    if not wanted or p.p_sig:
+    if not wanted or p.p_sig or must_exit(p, td):
         return True
     msleep(k, td, child_channel(p.p_pid), PWAIT, "wait", catch=True)
     return False
@@ -92,6 +95,7 @@ def ended_children(k: Kern, children: list[int]) -> list[int]:
 def proc_reap(k: Kern, p: Proc) -> None:
     """proc_reap: the process structure, its thread and its stack go back to the zone for the next fork."""
     s = k.s
+    thread_reap(k)
     vm_waitproc(k, p)
     k.proc(p.p_pptr).p_children.remove(p.p_pid)
     del s.zombproc[p.p_pid]
@@ -102,7 +106,7 @@ def proc_reap(k: Kern, p: Proc) -> None:
 
 def process_row(k: Kern, p: Proc, state: str = "") -> ProcessRow:
     """A process as a row of the table."""
-    threads = p.p_threads
+    threads, ru = p.p_threads, p.p_ru
     return ProcessRow(
         pid=p.p_pid,
         ppid=p.p_pptr,
@@ -111,15 +115,15 @@ def process_row(k: Kern, p: Proc, state: str = "") -> ProcessRow:
         wmesg=next((td.td_wmesg for td in threads if td.td_wmesg), ""),
         vmspace=p.p_vmspace if p.p_vmspace != k.s.vmspace0 else 0,
         flags=p.p_flag & 0xFFFFFFFF,
-        minor_faults=sum(td.ru_minflt for td in threads),
-        major_faults=sum(td.ru_majflt for td in threads),
-        swaps=sum(td.ru_nswap for td in threads),
-        cpu_us=sum(td.td_runtime_us for td in threads),
-        sleep_us=sum(_asleep_us(k, td) for td in threads),
+        minor_faults=ru.ru_minflt + sum(td.ru_minflt for td in threads),
+        major_faults=ru.ru_majflt + sum(td.ru_majflt for td in threads),
+        swaps=ru.ru_nswap + sum(td.ru_nswap for td in threads),
+        cpu_us=ru.runtime_us + sum(td.td_runtime_us for td in threads),
+        sleep_us=ru.sleep_us + sum(_asleep_us(k, td) for td in threads),
         start_us=p.p_start_us,
         end_us=p.p_end_us,
         status=p.p_status,
-        swappable_us=sum(_swappable_us(k, td) for td in threads),
+        swappable_us=ru.swappable_us + sum(_swappable_us(k, td) for td in threads),
     )
 
 

@@ -13,6 +13,7 @@ from services.scheduler.kern import Kern
 from services.scheduler.kern_exec import exec_frame
 from services.scheduler.kern_exit import vfork_channel
 from services.scheduler.kern_resource import rtp_to_pri
+from services.scheduler.kern_thr import thread_reap
 from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, RFMEM, RFPPWAIT, Prs, Tds
 from services.scheduler.runq import STATCLOCK_US, resetpriority, sched_add
 from services.scheduler.sleepq import msleep
@@ -53,6 +54,7 @@ def _stack(k: Kern, td: Thread, f: ForkFrame) -> bool:
         f.tid = s.proc_zone[-1][0]
         return True
     if f.tid == 0:
+        thread_reap(k)
         s.last_tid += 1
         f.tid = s.last_tid
     answer = k.kstack.vm_thread_new([ThreadStack(f.tid, 0)], f.op)

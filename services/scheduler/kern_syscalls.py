@@ -20,6 +20,9 @@ from services.scheduler.state import (
     PtraceFrame,
     SleepFrame,
     Thread,
+    ThrExitFrame,
+    ThrJoinFrame,
+    ThrNewFrame,
     VslockFrame,
     WaitFrame,
 )
@@ -35,6 +38,9 @@ _NUMBERS = {
     TrapOp.EXEC: 59,
     TrapOp.EXIT: 231,
     TrapOp.WAIT: 61,
+    TrapOp.THR_NEW: 435,
+    TrapOp.THR_EXIT: 60,
+    TrapOp.THR_JOIN: 202,
 }
 _VFORK = 58
 _TIMESPEC_BYTES = 16
@@ -73,6 +79,12 @@ def _frame(k: Kern, p: Proc, trap: Trap, row: Syscall) -> Frame | None:
             return ExitFrame(exit_status(trap.a))
         case TrapOp.WAIT:
             return WaitFrame(trap.a)
+        case TrapOp.THR_NEW:
+            return ThrNewFrame(trap.cookie)
+        case TrapOp.THR_EXIT:
+            return ThrExitFrame()
+        case TrapOp.THR_JOIN:
+            return ThrJoinFrame(trap.a)
         case _:
             return _map_frame(k, p, trap)
 

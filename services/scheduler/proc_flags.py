@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 
 # p_flag
+P_HADTHREADS = 0x80
 P_SYSTEM = 0x200
+P_SINGLE_EXIT = 0x400
 P_TRACED = 0x800
 P_WEXIT = 0x2000
 P_PPWAIT = 0x10

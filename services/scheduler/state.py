@@ -111,6 +111,28 @@ class ExitFrame:
 
 
 @dataclass(slots=True)
+class ThrNewFrame:
+    """thr_new of a thread that runs `cookie`."""
+
+    cookie: int
+    tid: int = 0
+    op: int = 0
+    """Suspended vm_thread_new."""
+
+
+@dataclass(slots=True)
+class ThrExitFrame:
+    """thr_exit."""
+
+
+@dataclass(slots=True)
+class ThrJoinFrame:
+    """A wait for the end of the thread that runs `cookie`."""
+
+    cookie: int
+
+
+@dataclass(slots=True)
 class WaitFrame:
     """kern_wait() for the child that runs `cookie`, or any (-1)."""
 
@@ -165,6 +187,9 @@ Frame: TypeAlias = (
     | ForkFrame
     | ExecFrame
     | ExitFrame
+    | ThrNewFrame
+    | ThrExitFrame
+    | ThrJoinFrame
     | WaitFrame
     | SleepFrame
     | VslockFrame
@@ -227,6 +252,29 @@ class Thread:
     """It was swapped out then."""
     td_frame: Frame | None = None
     """What it does inside the kernel; None: user mode."""
+    td_cookie: int = 0
+    """Its stream of references; 0: the process' own."""
+
+
+@dataclass(slots=True)
+class Rusage:
+    """p_ru: what the threads of a process used that have ended."""
+
+    ru_minflt: int = 0
+    ru_majflt: int = 0
+    ru_nswap: int = 0
+    runtime_us: int = 0
+    sleep_us: int = 0
+    swappable_us: int = 0
+
+    def add(self, td: Thread) -> None:
+        """ruadd: a thread's use."""
+        self.ru_minflt += td.ru_minflt
+        self.ru_majflt += td.ru_majflt
+        self.ru_nswap += td.ru_nswap
+        self.runtime_us += td.td_runtime_us
+        self.sleep_us += td.td_sleep_us
+        self.swappable_us += td.td_swappable_us
 
 
 @dataclass(slots=True)
@@ -262,6 +310,9 @@ class Proc:
     """RLIMIT_RSS in pages; 0: its default, all memory that was free at boot."""
     p_sleep_percent: int = 100
     """Factor of its sleeps."""
+    p_singlethread: int = 0
+    """Thread that asked to remain alone (P_SINGLE_EXIT)."""
+    p_ru: Rusage = field(default_factory=Rusage)
     p_start_us: int = 0
     p_end_us: int = -1
     p_status: int = 0
@@ -317,6 +368,8 @@ class SchedState:
     """Reaped processes."""
     proc_zone: list[tuple[int, int, int]] = field(default_factory=list)
     """Recycled processes keep their thread and its stack: (tid, td_kstack, td_kstack_pages), last one first."""
+    zombie_threads: dict[int, int] = field(default_factory=dict)
+    """Threads that have ended and wait for thread_reap, with the address of their stack."""
     threads: dict[int, Thread] = field(default_factory=dict)
     """Index of the living processes' threads."""
     vmspaces: dict[int, Vmspace] = field(default_factory=dict)

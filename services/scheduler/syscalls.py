@@ -55,6 +55,8 @@ class Action(IntEnum):
     """Copy in from the user's buffer; sleep first if the trace says that it blocked."""
     PTRACE = 14
     """A debugger's write to a child's memory: hold the child, faultin, vm_sync_icache where it is executable."""
+    THREAD = 15
+    """thr_new: a kernel stack, and a thread of the same process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ SYSCALLS: tuple[Syscall, ...] = (
     _row(57, "fork", 9000, Action.FORK, stack=1300),
     _row(58, "vfork", 7000, Action.FORK, stack=1300),
     _row(59, "execve", 20000, Action.EXEC, stack=2600),
-    _row(60, "exit", 2500, Action.EXIT, stack=1000, note="of a thread that is not the last: no action"),
+    _row(60, "exit", 2500, Action.EXIT, stack=1000, note="thr_exit for a thread that is not the last"),
     _row(61, "wait4", 900, Action.WAIT, "wait", PWAIT, 900),
     _row(63, "uname", 900, Action.VSLOCK, note=_SYSCTL),
     _row(72, "fcntl", 400),
@@ -200,6 +202,7 @@ SYSCALLS: tuple[Syscall, ...] = (
     _row(318, "getrandom", 900, note="read of the random device; the buffer is touched as by read"),
     _row(332, "statx", 2600, stack=1600, note="fstatat"),
     _row(334, "rseq", 100),
+    _row(435, "clone3", 4500, Action.THREAD, stack=1300, note="thr_new: how a program makes a thread"),
     _row(439, "faccessat2", 2300, stack=1600),
 )
 """All rows, by number."""

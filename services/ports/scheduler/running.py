@@ -33,6 +33,12 @@ class TrapOp(IntEnum):
     """wait4 for a child; a: cookie of the child or -1."""
     SLEEP = 10
     """a microseconds, b system call number."""
+    THR_NEW = 11
+    """A thread of the same process runs `cookie`."""
+    THR_EXIT = 12
+    """The thread ends; the last one of a process ends the process."""
+    THR_JOIN = 13
+    """Waits until the thread that runs `a` has ended."""
 
 
 @dataclass(slots=True)
@@ -50,7 +56,7 @@ class Trap:
     d: I64 = 0
     """Fourth argument."""
     cookie: U64 = 0
-    """FORK: the child's stream of references, chosen by the caller."""
+    """FORK, THR_NEW: the stream of references of the child or thread, chosen by the caller."""
     name: str = ""
     """EXEC: base name of the program."""
     regions: list[Region] = field(default_factory=list)

@@ -59,6 +59,23 @@ def test_made_programs_are_read(tmp_path):
     assert batch.arrivals == "poisson"
 
 
+def test_threads_share_a_burst(tmp_path):
+    alone = load(tmp_path, MADE).programs[1].phases
+    shared = load(tmp_path, MADE.replace("burst = 1000", "burst = 1000\n  threads = 3")).programs[1].phases
+    assert (alone[1].threads, shared[1].threads) == (1, 3)
+    one, many = made_trace("batch", alone), made_trace("batch", shared)
+    assert many.header.totals.references == one.header.totals.references
+    main, *threads = many.tasks
+    bursts = sum(row["op"] == Op.SLEEP for row in main.ops)
+    assert len(threads) == 3 * bursts
+    assert [Op(row["op"]) for row in main.ops[:8]] == [Op.SLEEP, *[Op.THR_NEW] * 3, *[Op.THR_JOIN] * 3, Op.SLEEP]
+    assert [row["a"] for row in main.ops[1:7]] == [1, 2, 3, 1, 2, 3]
+    assert all([row["op"] for row in thread.ops] == [Op.THR_EXIT] for thread in threads)
+    assert np.array_equal(
+        np.concatenate([main.runs, *(thread.runs for thread in threads)]), np.concatenate([t.runs for t in one.tasks])
+    )
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [
@@ -69,6 +86,8 @@ def test_made_programs_are_read(tmp_path):
         ("burst = 1000", "bursts = 1000", 23, "did you mean 'burst'?"),
         ('arrivals = "poisson"', 'trace = "sort"', 10, "trace and phases exclude one another"),
         ('arrivals = "poisson"', "memory_scale = 2", 12, "only a captured program's memory is scaled"),
+        ("burst = 1000", "burst = 1\n  threads = 64", 19, "4000 bursts by 64 threads; expected at most 20000"),
+        ("wakeups = 4,", "wakeups = 9999, threads = 4,", 8, "9999 bursts by 4 threads; expected at most 20000"),
         ("wakeups = 4,", "wakeups = 1000000, touches = 99999,", 8, "expected at most 25000000"),
     ],
 )

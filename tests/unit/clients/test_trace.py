@@ -156,7 +156,9 @@ def test_a_column_of_another_type_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ((0, 11, 0, 0, 0, 0), "kind of operation is out of range"),
+        ((0, len(Op), 0, 0, 0, 0), "kind of operation is out of range"),
+        ((0, Op.THR_NEW, 2, 0, 0, 0), "a thread's task is out of range"),
+        ((0, Op.THR_JOIN, -1, 0, 0, 0), "a thread's task is out of range"),
         ((0, Op.FORK, 2, 0, 0, 0), "FORK's task is out of range"),
         ((0, Op.EXEC, 0, 0, 0, 0), "EXEC's image is out of range"),
         ((0, Op.MMAP, 1, 1, fmt.MAP_FILE, 1 << 32), "MMAP's file is out of range"),
