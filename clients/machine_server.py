@@ -98,7 +98,7 @@ class MachineServicer(MachineServiceServicer):
             return pb.LoadResponse(
                 programs=sum(program.count for program in workload.programs),
                 ram_pages=workload.machine.ram // _PAGE,
-                swap_pages=workload.machine.swap // _PAGE,
+                swap_pages=workload.machine.swap_bytes // _PAGE,
             )
 
         first = next(request_iterator, pb.LoadRequest())

@@ -120,9 +120,7 @@ class Orchestrator:
         common: dict[str, Any] = {"hz": machine.hz, "start_ticks": initial_ticks(machine.hz)}
         kernel = self.kernel
         kernel.ctx.reboot(machine.hz, common["start_ticks"], allow_inject=False)
-        kernel.pager.boot(
-            PagerBoot(swap_pages=machine.swap // hardware.page_size, page_count=pages, seed=machine.seed, **common)
-        )
+        kernel.pager.boot(PagerBoot(swap_devices=list(machine.swap), page_count=pages, seed=machine.seed, **common))
         kernel.physmem.boot(
             PhysmemBoot(
                 ram_pages=pages,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.workload import TRACE_SUFFIX, Workload, WorkloadError, load_workload, override, workload_text
+from clients.workload_model import plain_swap
 from protos import machine_pb2 as pb
 from services.runtime.errors import Reason, Refused
 from services.runtime.limits import CHECKPOINT_BYTES_MAX, UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
@@ -39,7 +40,7 @@ def load_requests(workload: Workload, request_id: str) -> Iterator[pb.LoadReques
         seed=machine.seed,
         preempt_seed=machine.preempt_seed,
         ram_bytes=machine.ram,
-        swap_bytes=machine.swap,
+        swap_bytes=machine.swap_bytes if machine.swap == plain_swap(machine.swap_bytes) else None,
         sysctls=machine.sysctls,
     )
     files: dict[str, Path] = {}

@@ -21,7 +21,7 @@ from clients.workload_model import (
     Workload,
     WorkloadError,
 )
-from clients.workload_reader import RAM, SEED, SWAP, SYSCTL, SYSCTL_VALUE, Parser, checked, near, read_workload
+from clients.workload_reader import RAM, SEED, SYSCTL, SYSCTL_VALUE, Parser, checked, near, read_workload, swap_of_size
 
 __all__ = [
     "ARCHITECTURES",
@@ -106,7 +106,7 @@ def override(
     Args:
         workload: What to change.
         ram: Memory, for example "24 MiB".
-        swap: Swap space.
+        swap: Size of the swap space: one device as it comes.
         seed: Seed.
         preempt_seed: Seed of the preemption points.
         sysctls: NAME=VALUE each.
@@ -117,7 +117,7 @@ def override(
     changes: dict[str, Any] = {}
     options: tuple[tuple[str, object, Parser], ...] = (
         ("ram", ram, RAM),
-        ("swap", swap, SWAP),
+        ("swap", swap, swap_of_size),
         ("seed", seed, SEED),
         ("preempt_seed", preempt_seed, SEED),
     )

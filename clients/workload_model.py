@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.ports.pager import SwapDisk
+
 DATA = Path(__file__).parent / "data"
 """Shipped traces and workloads."""
 TRACES = DATA / "traces"
@@ -44,6 +46,11 @@ class WorkloadError(Exception):
     """A workload that cannot be used; the text is one line: file and line, key, what is wrong, what would be right."""
 
 
+def plain_swap(size: int) -> tuple[SwapDisk, ...]:
+    """One swap device of a size in bytes as it comes, an SSD without faults; none for 0 bytes."""
+    return (SwapDisk(size // PAGE),) if size else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """The simulated machine."""
@@ -58,8 +65,8 @@ class Machine:
     """Million instructions a second (`cpu.mips`)."""
     ram: int = 64 * MIB
     """Memory that the kernel may allocate, in bytes."""
-    swap: int = 256 * MIB
-    """Swap space, in bytes."""
+    swap: tuple[SwapDisk, ...] = plain_swap(256 * MIB)
+    """Swap devices, in the order of swapon."""
     hz: int = 1000
     """Clock ticks a second."""
     seed: int = 1
@@ -82,6 +89,11 @@ class Machine:
     """Build option INVARIANTS."""
     sysctls: Mapping[str, int] = field(default_factory=dict)
     """Sysctls set at boot, by name."""
+
+    @property
+    def swap_bytes(self) -> int:
+        """Size of all swap devices, in bytes."""
+        return sum(device.pages for device in self.swap) * PAGE
 
 
 @dataclass(frozen=True, slots=True)

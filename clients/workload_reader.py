@@ -34,8 +34,12 @@ from clients.workload_model import (
     Program,
     Workload,
     WorkloadError,
+    plain_swap,
 )
 from hardware_sim.arch import arch
+from hardware_sim.disk import KINDS, MILLION
+from services.ports.pager import DiskFaults, SwapDisk
+from services.runtime.limits import SWAP_DEVICES_MAX
 
 SYSCTL = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
 """What a sysctl's name looks like."""
@@ -125,8 +129,19 @@ def _rtprio(value: Any) -> tuple[str, int]:
 _WORKLOAD_KEYS = ("name", "machine", "phases", "programs")
 RAM = _size(MIB, 1 << 37)
 """Reads `machine.ram`."""
-SWAP = _size(0, 1 << 40)
-"""Reads `machine.swap`."""
+_SWAP_MAX = 1 << 40
+_SWAP_DEVICE_MIN = 3 * PAGE
+_SWAP_SIZE = _size(0, _SWAP_MAX)
+
+
+def swap_of_size(value: Any) -> tuple[SwapDisk, ...]:
+    """Reads a plain size of swap: one device as it comes, or none."""
+    size = _SWAP_SIZE(value)
+    if 0 < size < _SWAP_DEVICE_MIN:
+        raise ValueError(f"expected 0 B, or at least {format_size(_SWAP_DEVICE_MIN)}")
+    return plain_swap(size)
+
+
 SEED = _integer(0, (1 << 64) - 1)
 """Reads `machine.seed`."""
 SYSCTL_VALUE = _integer(-(1 << 63), (1 << 63) - 1)
@@ -144,10 +159,20 @@ _MACHINE_KEYS = {
     "arch": _Key("arch", _choice(ARCHITECTURES)),
     "cpu.mips": _Key("mips", _integer(1, 100_000)),
     "ram": _Key("ram", RAM),
-    "swap": _Key("swap", SWAP),
     "hz": _Key("hz", _integer(10, 10_000)),
     "seed": _Key("seed", SEED),
     "preempt_seed": _Key("preempt_seed", SEED),
+}
+_CHANCE = _integer(0, MILLION)
+_SWAP_KEYS = {
+    "kind": _Key("kind", _choice(tuple(KINDS))),
+    "size": _Key("pages", lambda value: _size(_SWAP_DEVICE_MIN, _SWAP_MAX)(value) // PAGE),
+    "faults.seed": _Key("seed", SEED),
+    "faults.read": _Key("read_per_million", _CHANCE),
+    "faults.write": _Key("write_per_million", _CHANCE),
+    "faults.latency": _Key("latency_per_million", _CHANCE),
+    "faults.stall": _Key("latency_us", _duration),
+    "faults.full": _Key("full_per_million", _CHANCE),
 }
 _PROGRAM_KEYS = {
     "name": _Key("name", _label),
@@ -224,7 +249,8 @@ class _Reader:
         self._known("", raw, _WORKLOAD_KEYS)
         machine = self._table("machine", raw.get("machine", {}))
         sysctls = self._sysctls(self._table("machine.sysctls", machine.pop("sysctls", {})))
-        described = Machine(sysctls=sysctls, **self._fields("machine", _flat(machine), _MACHINE_KEYS))
+        swap: dict[str, Any] = {"swap": self._swap(machine.pop("swap"))} if "swap" in machine else {}
+        described = Machine(sysctls=sysctls, **swap, **self._fields("machine", _flat(machine), _MACHINE_KEYS))
         self._stack_sizes(described)
         starts = self._table("phases", raw.get("phases", {}))
         self._starts = {name: self._value(f"phases.{name}", value, _duration) for name, value in starts.items()}
@@ -238,6 +264,20 @@ class _Reader:
             source=str(self._path),
             sysctl_lines={name: self._line(f"machine.sysctls.{name}") for name in sysctls},
         )
+
+    def _swap(self, raw: Any) -> tuple[SwapDisk, ...]:
+        """A size, which is one device as it comes, or a table for each device."""
+        if not isinstance(raw, list):
+            return tuple(self._value("machine.swap", raw, swap_of_size))
+        if len(raw) > SWAP_DEVICES_MAX:
+            raise self._error("machine.swap", f"{len(raw)} devices; expected at most {SWAP_DEVICES_MAX}")
+        return tuple(self._swap_device(f"machine.swap[{number}]", entry) for number, entry in enumerate(raw))
+
+    def _swap_device(self, where: str, raw: Any) -> SwapDisk:
+        fields = self._fields(where, _flat(self._table(where, raw)), _SWAP_KEYS)
+        self._required(where, fields, _SWAP_KEYS, ("pages",))
+        disk = {name: fields.pop(name) for name in ("kind", "pages") if name in fields}
+        return SwapDisk(faults=DiskFaults(**fields), **disk)
 
     def _stack_sizes(self, machine: Machine) -> None:
         """vm_thread_swapin's array of KSTACK_MAX_PAGES pages must hold a stack of KSTACK_PAGES (vm_glue.c:573)."""
@@ -364,7 +404,7 @@ class _Reader:
     def _line(self, where: str) -> int:
         """Line of a key, else of the nearest table around it."""
         while where and where not in self._lines:
-            where = where.rpartition(".")[0]
+            where = where.rpartition("[" if where.endswith("]") else ".")[0]
         return self._lines.get(where, 1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from clients.bench.figure import Figure, best_s
 from services.compose import pager_alone
-from services.ports.pager import ObjectKind, PagerBoot, PagerPort, PutRun, VmPager
+from services.ports.pager import ObjectKind, PagerBoot, PagerPort, PutRun, SwapDisk, VmPager
 from services.runtime.context import Context
 
 PAGE = 4096
@@ -37,7 +37,7 @@ def _paging(path: Path) -> Iterator[Figure]:
     pages, ctx, random = CLUSTER * CLUSTERS, Context("pager"), np.random.default_rng(1)
     data = [random.bytes(BATCH * CLUSTER * PAGE) for _ in range(CLUSTERS // BATCH)]
     with pager_alone(ctx, path) as core:
-        core.boot(PagerBoot(swap_pages=pages + CLUSTER, page_count=pages * 4))
+        core.boot(PagerBoot(swap_devices=[SwapDisk(pages + CLUSTER)], page_count=pages * 4))
         file = os.open(path, os.O_RDWR)
         times: dict[str, list[float]] = {"out": [], "in": [], "raw out": [], "raw in": []}
         runs = {"raw out": lambda: _raw_out(file, data), "raw in": lambda: _raw_in(file)}

@@ -9,7 +9,7 @@ from hardware_sim.arch import arch
 from hardware_sim.clock import c_div, c_int, c_uint, initial_ticks
 from services.ports.common import Answers
 from services.ports.kstack import KstackBoot, ThreadStack
-from services.ports.pager import PagerBoot
+from services.ports.pager import PagerBoot, SwapDisk
 from services.ports.physmem import PhysmemBoot
 from services.ports.scheduler import ProcState, SchedulerBoot, ThreadState, VmspaceState
 
@@ -34,7 +34,7 @@ def boot(kernel: Kernel, stacks: int, stack_swap: bool = True) -> None:
     amd64 = arch("amd64")
     ram_pages = stacks * amd64.kstack_pages + _RAM_SPARE_PAGES
     kernel.ctx.reboot(HZ, TICKS, allow_inject=False)
-    kernel.pager.boot(PagerBoot(ram_pages, ram_pages, 1, HZ, TICKS, allow_inject=True))
+    kernel.pager.boot(PagerBoot([SwapDisk(ram_pages)], ram_pages, 1, HZ, TICKS, allow_inject=True))
     kernel.physmem.boot(PhysmemBoot(ram_pages=ram_pages, seed=1, hz=HZ, start_ticks=TICKS, allow_inject=True))
     kernel.kstack.boot(KstackBoot(amd64.kstack_pages, amd64.kstack_guard_pages, HZ, TICKS, allow_inject=True))
     kernel.scheduler.boot(

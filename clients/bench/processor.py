@@ -9,7 +9,7 @@ from clients.streams import Stream
 from clients.trace import Runs, Trace, run_kinds
 from hardware_sim.clock import initial_ticks
 from services.ports.common import Region, Stop
-from services.ports.pager import PagerBoot
+from services.ports.pager import PagerBoot, SwapDisk
 from services.ports.physmem import MapOp, MapOpKind, PhysmemBoot, Replacement
 from services.ports.scheduler import Trap, TrapOp
 
@@ -32,7 +32,7 @@ def boot(
     """Boot pager and physmem with a machine of `ram_pages`."""
     ticks = initial_ticks(HZ)
     kernel.ctx.reboot(HZ, ticks, allow_inject=False)
-    kernel.pager.boot(PagerBoot(swap_pages, ram_pages, seed, HZ, ticks))
+    kernel.pager.boot(PagerBoot([SwapDisk(swap_pages)], ram_pages, seed, HZ, ticks))
     kernel.physmem.boot(
         PhysmemBoot(ram_pages=ram_pages, seed=seed, mips=MIPS, hz=HZ, start_ticks=ticks, replacement=replacement)
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from clients.bench.figure import Figure, medians_us
 from clients.exits import SystemFailed
 from clients.health import serving
-from services.ports.pager import PagerBoot, PagerPort
+from services.ports.pager import PagerBoot, PagerPort, SwapDisk
 from services.runtime.context import Context
 from services.runtime.remote import Caller, connect, open_channel
 from services.runtime.tls import Tls
@@ -73,7 +73,7 @@ def _pager(options: Sequence[str], tls: Tls | None, environment: dict[str, str])
                 raise SystemFailed(f"the pager at {address} does not serve")
         with open_channel(address, caller) as channel:
             port = connect(PagerPort, channel, Caller(Context("bench")))
-            port.boot(PagerBoot(swap_pages=100, page_count=1000))
+            port.boot(PagerBoot(swap_devices=[SwapDisk(100)], page_count=1000))
             yield port.swap_status
     finally:
         process.terminate()

@@ -48,7 +48,7 @@ def workloads(
             {
                 "name": name,
                 "ram": format_size(found.machine.ram),
-                "swap": format_size(found.machine.swap),
+                "swap": format_size(found.machine.swap_bytes),
                 "programs": {program.name: program.count for program in found.programs},
                 "file": str(find_workload(name)),
             }

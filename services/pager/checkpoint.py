@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hardware_sim.disk import BLOCK_SIZE, BlockFile, DeviceQueue
 from services.pager.blist import Blist
+from services.pager.devices import device_path
 from services.pager.swap_meta import SwapMeta
 from services.pager.swap_pager import IoTable, SwapPager
 from services.pager.swap_space import LABEL_BLOCKS, SwapDevice, runs_of
@@ -88,7 +89,7 @@ def restore(state: PagerState, swap: SwapPager, path: Path | None) -> None:
     Args:
         state: The state.
         swap: The pager.
-        path: Where the first device keeps its bytes; None: a temporary file without a name.
+        path: The swap file; None: temporary files without a name.
 
     Raises:
         OSError: The host refused.
@@ -96,8 +97,8 @@ def restore(state: PagerState, swap: SwapPager, path: Path | None) -> None:
     space = swap.space
     space.avail, space.full, space.almost_full = state.avail, state.full, state.almost_full
     space.next_device, swap.meta = state.next_device, state.meta
-    for device in state.devices:
-        file = BlockFile(device.nblks, path)
+    for number, device in enumerate(state.devices):
+        file = BlockFile(device.nblks, device_path(path, number))
         space.devices.append(
             SwapDevice(
                 device.first, device.nblks, device.blist, file, device.queue, device.checksums, device.used,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hardware_sim.disk import BLOCK_SIZE
 from services.pager import checkpoint, inspect
+from services.pager.devices import check_devices, device_path, device_queue
 from services.pager.swap_pager import Io, IoTable, SwapPager
 from services.pager.tunables import Tunables
 from services.pager.vnode_pager import VNODE_CLUSTER_PAGES, VnodePager
@@ -33,6 +34,7 @@ from services.ports.pager import (
     Peek,
     PutPagesStartAll,
     PutRun,
+    SwapDisk,
     SwapStatus,
     VmPager,
 )
@@ -40,9 +42,6 @@ from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import Kind
-
-_SWAP_PAGES_MIN = 3
-"""The first two blocks of a device are never used."""
 
 
 class PagerCore:
@@ -62,9 +61,9 @@ class PagerCore:
         self._ctx = ctx
         self._swap_file = swap_file
         self._ios = IoTable({})
-        self._swap = SwapPager(ctx, 0, self._ios)
-        self._vnodes = VnodePager(0)
         self._tunables = Tunables(0)
+        self._swap = SwapPager(ctx, self._tunables, self._ios)
+        self._vnodes = VnodePager(0)
         self._checkpoint = Checkpoint(ctx, checkpoint.registry(), self._state, self._restore)
 
     def boot(self, config: PagerBoot) -> Empty:
@@ -73,16 +72,15 @@ class PagerCore:
         Raises:
             Refused: A device without a usable block, or its file cannot be made.
         """
-        if 0 < config.swap_pages < _SWAP_PAGES_MIN:
-            raise Refused(Reason.FIELD_OUT_OF_RANGE, "swap_pages", config.swap_pages, "0, or at least 3 pages")
+        check_devices(config.swap_devices, "swap_devices")
         self.close()
         self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject)
         self._ios = IoTable({})
         self._tunables = Tunables(config.page_count)
-        self._swap = SwapPager(self._ctx, self._tunables.meta_blocks_max, self._ios)
+        self._swap = SwapPager(self._ctx, self._tunables, self._ios)
         self._vnodes = VnodePager(config.seed)
-        if config.swap_pages:
-            self._swapon(config.swap_pages, config.seed)
+        for number, disk in enumerate(config.swap_devices):
+            self._swapon(number, disk, config.seed)
         self._ctx.counters.update(dict.fromkeys(inspect.EVENT_COUNTERS, 0))
         self._publish()
         return Empty()
@@ -130,8 +128,7 @@ class PagerCore:
     def put_pages_start(self, runs: list[PutRun], data: bytes, sync: bool) -> PutPagesStartAll:
         """Start to write pages: new blocks, clusters of at most 16, halved down to 4 when space is scattered.
 
-        `sync` is the caller's business: it waits, or goes on. The device has one queue, so that vm.swap_async_max never
-        lets more writes overlap than it does anyway.
+        Of those without `sync`, vm.swap_async_max overlap; a caller with `sync` waits.
         """
         pages = sum(run.count for run in runs)
         if len(data) != pages * BLOCK_SIZE:
@@ -140,7 +137,7 @@ class PagerCore:
             )
         if sync:
             self._ctx.count("vmglue.pager.sync_puts", len(runs))
-        answers = self._swap.putpages(runs, memoryview(data))
+        answers = self._swap.putpages(runs, memoryview(data), sync)
         self._publish()
         return PutPagesStartAll(answers)
 
@@ -248,7 +245,7 @@ class PagerCore:
 
     def _restore(self, state: checkpoint.PagerState) -> None:
         self.close()
-        swap = SwapPager(self._ctx, state.tunables.meta_blocks_max, state.ios)
+        swap = SwapPager(self._ctx, state.tunables, state.ios)
         try:
             checkpoint.restore(state, swap, self._swap_file)
         except OSError as error:
@@ -258,14 +255,16 @@ class PagerCore:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "checkpoint", "swap contents", expected) from error
         self._swap, self._ios, self._vnodes, self._tunables = swap, state.ios, state.vnodes, state.tunables
 
-    def _swapon(self, pages: int, seed: int) -> None:
+    def _swapon(self, number: int, disk: SwapDisk, seed: int) -> None:
         try:
-            self._swap.space.swaponsomething(pages, self._swap_file, seed)
+            self._swap.space.swaponsomething(
+                disk.pages, device_path(self._swap_file, number), device_queue(disk, number, seed)
+            )
         except OSError as error:
             expected = (
                 f"a size for which the swap file can be made ({error.strerror}: {error.filename or 'temporary file'})"
             )
-            raise Refused(Reason.FIELD_OUT_OF_RANGE, "swap_pages", pages, expected) from error
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, f"swap_devices[{number}].pages", disk.pages, expected) from error
 
     def _file_pages(self, file: int) -> int:
         if not 0 < file <= len(self._vnodes.files):
@@ -279,8 +278,8 @@ class PagerCore:
             return GetPagesStart(VmPager.BAD)
         first = pindex - min(behind, pindex)
         count = min(pindex + ahead + 1, pages) - first
-        failed = bool(ctx.env.ask("disk_read_error", lambda: 0))
-        due = self._vnodes.queue.start(ctx.now_us, count, write=False)
+        due, fails = self._vnodes.queue.start(ctx.now_us, first, count, write=False)
+        failed = bool(ctx.env.ask("disk_read_error", lambda: fails))
         ctx.count("vm.stats.vm.v_vnodein")
         ctx.count("vm.stats.vm.v_vnodepgsin", count)
         ctx.event(Kind.VNODE_READ, file, first, count)

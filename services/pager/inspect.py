@@ -62,8 +62,10 @@ def digest(swap: SwapPager, vnodes: VnodePager, ios: IoTable) -> bytes:
     space = swap.space
     numbers = [space.avail, space.full, space.almost_full, space.next_device, ios.last]
     for device in space.devices:
-        numbers += [device.first, device.nblks, device.used, device.flags, device.queue.rng, device.queue.busy_until_us]
-    numbers += [vnodes.queue.rng, vnodes.queue.busy_until_us]
+        queue = device.queue
+        numbers += [device.first, device.nblks, device.used, device.flags, queue.rng, queue.head, queue.faults.rng]
+        numbers += queue.busy_until_us
+    numbers += [vnodes.queue.rng, *vnodes.queue.busy_until_us, *ios.async_ends_us]
     state.update(repr((numbers, sorted(swap.meta.objects))).encode())
     state.update(repr([(file.name, file.pages, file.key) for file in vnodes.files]).encode())
     for number, io in ios.pending.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from services.pager.blist import BLIST_MAX_ALLOC, SWAPBLK_NONE
 from services.pager.checksum import WORDS, page_checksums
 from services.pager.swap_meta import Blocks, SwapMeta
 from services.pager.swap_space import SwapDevice, SwapSpace, runs_of
+from services.pager.tunables import Tunables
 from services.ports.common import VM_OOM_SWAPZ
 from services.ports.pager import PageRange, Peek, PutChunk, PutPagesStart, PutRun, VmPager
 from services.runtime.context import Context
@@ -55,6 +57,24 @@ class IoTable:
     """Operation by id, in order of id."""
     last: int = 0
     """Last id given out."""
+    async_ends_us: list[int] = field(default_factory=list)
+    """A heap: when the asynchronous writes that have a buffer (nsw_wcount_async) end, in microseconds."""
+
+    def write_buffer(self, now_us: int, limit: int) -> int:
+        """getpbuf(&nsw_wcount_async): when an asynchronous write gets a buffer, of which there are `limit`.
+
+        In C the page daemon sleeps until then; here it goes on, and its writes begin as late.
+        """
+        ends, begins = self.async_ends_us, now_us
+        while ends and ends[0] <= now_us:
+            heappop(ends)
+        while len(ends) >= limit:
+            begins = heappop(ends)
+        return begins
+
+    def write_queued(self, due_us: int) -> None:
+        """The write that got a buffer keeps it until its end."""
+        heappush(self.async_ends_us, due_us)
 
     def add(self, io: Io) -> int:
         """Give an operation an id."""
@@ -79,6 +99,7 @@ class _PutRequest:
     """One putpages call: the checksums of all of its pages, and the host writes that it comes to."""
 
     sums: NDArray[np.uint64]
+    sync: bool
     writes: list[_HostWrite] = field(default_factory=list)
 
     def add(self, device: SwapDevice, at: int, io: Io) -> None:
@@ -99,20 +120,22 @@ class SwapPager:
         meta: Which block holds which page.
     """
 
-    def __init__(self, ctx: Context, meta_limit: int, ios: IoTable) -> None:
+    def __init__(self, ctx: Context, tunables: Tunables, ios: IoTable) -> None:
         self._ctx = ctx
+        self._tunables = tunables
         self._ios = ios
         self.space = SwapSpace(on_full=self._on_full)
-        self.meta = SwapMeta(meta_limit)
+        self.meta = SwapMeta(tunables.meta_blocks_max)
 
-    def putpages(self, runs: list[PutRun], data: memoryview) -> list[PutPagesStart]:
+    def putpages(self, runs: list[PutRun], data: memoryview, sync: bool) -> list[PutPagesStart]:
         """swap_pager_putpages for several runs: new blocks for all pages, written in clusters.
 
         Args:
             runs: Runs of dirty pages.
             data: Their contents, one run after another.
+            sync: The caller waits; otherwise vm.swap_async_max of the writes overlap.
         """
-        request = _PutRequest(page_checksums(data))
+        request = _PutRequest(page_checksums(data), sync)
         answers, at = [], 0
         for run in runs:
             converted = self.meta.convert(run.obj)
@@ -130,10 +153,10 @@ class SwapPager:
         before, after = self.meta.contiguous(obj, pindex, behind, ahead)
         count = before + 1 + after
         device = self.space.device_of(block)
-        due = device.queue.start(self._ctx.now_us, count, write=False)
-        failed = bool(self._ctx.env.ask("disk_read_error", lambda: 0))
-        sums = self._sums(device, block - before, count).copy()
-        io = Io(False, obj, pindex - before, count, block - before, due, failed, sums)
+        first = block - before
+        due, fails = device.queue.start(self._ctx.now_us, first - device.first, count, write=False)
+        failed = bool(self._ctx.env.ask("disk_read_error", lambda: fails))
+        io = Io(False, obj, pindex - before, count, first, due, failed, self._sums(device, first, count).copy())
         self._ctx.count("vm.stats.vm.v_swapin")
         self._ctx.count("vm.stats.vm.v_swappgsin", count)
         return self._ios.add(io), io
@@ -224,8 +247,11 @@ class SwapPager:
             self._freed([(obj, old)])
         device = self.space.device_of(block)
         self._sums(device, block, n)[:] = request.sums[at : at + n]
-        chunk.due_us = device.queue.start(ctx.now_us, n, write=True)
-        io = Io(True, obj, chunk.first, n, block, chunk.due_us, bool(ctx.env.ask("disk_write_error", lambda: 0)))
+        begins = ctx.now_us if request.sync else self._ios.write_buffer(ctx.now_us, self._tunables.swap_async_max)
+        chunk.due_us, fails = device.queue.start(begins, block - device.first, n, write=True)
+        if not request.sync:
+            self._ios.write_queued(chunk.due_us)
+        io = Io(True, obj, chunk.first, n, block, chunk.due_us, bool(ctx.env.ask("disk_write_error", lambda: fails)))
         chunk.io, chunk.status = self._ios.add(io), VmPager.PEND
         ctx.count("vm.stats.vm.v_swapout")
         ctx.count("vm.stats.vm.v_swappgsout", n)

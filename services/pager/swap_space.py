@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware_sim.disk import SSD, BlockFile, DeviceQueue
+from hardware_sim.disk import BlockFile, DeviceQueue
 from services.pager.blist import SWAPBLK_NONE, Blist
 from services.runtime.errors import KernelPanic
 
@@ -78,20 +78,20 @@ class SwapSpace:
         """Pages in use."""
         return sum(device.used for device in self.devices)
 
-    def swaponsomething(self, nblks: int, path: Path | None, rng: int) -> None:
+    def swaponsomething(self, nblks: int, path: Path | None, queue: DeviceQueue) -> None:
         """Add a device of `nblks` pages (swaponsomething).
 
         Args:
             nblks: Pages, at least 3; at most SWAP_DEVICE_PAGES_MAX are used.
             path: Its backing file; None: a temporary one.
-            rng: Seed of its latency.
+            queue: When its operations end.
         """
         nblks = min(nblks, SWAP_DEVICE_PAGES_MAX)
         blist = Blist(nblks)
         blist.free(LABEL_BLOCKS, nblks - LABEL_BLOCKS)
         first = self.devices[-1].end + 1 if self.devices else 0
         file = BlockFile(nblks, path)
-        self.devices.append(SwapDevice(first, nblks, blist, file, DeviceQueue(SSD, rng), np.zeros(nblks, np.uint64)))
+        self.devices.append(SwapDevice(first, nblks, blist, file, queue, np.zeros(nblks, np.uint64)))
         self.avail += nblks
         self._sizecheck()
 
@@ -100,7 +100,7 @@ class SwapSpace:
         at = self.next_device
         for _ in self.devices:
             device = self.devices[at]
-            block = device.blist.alloc(npages)
+            block = SWAPBLK_NONE if device.queue.faults.full() else device.blist.alloc(npages)
             at = (at + 1) % len(self.devices)
             if block != SWAPBLK_NONE:
                 device.used += npages

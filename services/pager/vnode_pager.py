@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware_sim.disk import SSD, DeviceQueue
+from hardware_sim.disk import DeviceQueue
 from services.pager.checksum import WORDS
 
 VNODE_CLUSTER_PAGES = 16
@@ -48,7 +48,7 @@ class VnodePager:
     """Id of each name."""
 
     def __post_init__(self) -> None:
-        self.queue = DeviceQueue(SSD, self.seed ^ 0x766E6F6465)
+        self.queue = DeviceQueue("ssd", self.seed ^ 0x766E6F6465)
 
     def open(self, name: str, pages: int) -> int:
         """Return the id of a file; a size that is larger than before lets it grow."""

@@ -52,11 +52,41 @@ class ObjectKind(IntEnum):
 
 
 @dataclass(slots=True)
+class DiskFaults:
+    """Faults of a device, drawn from a seed."""
+
+    seed: U64 = 0
+    """Seed of the draws."""
+    read_per_million: U32 = 0
+    """Reads that end with an error, of a million."""
+    write_per_million: U32 = 0
+    """Writes that end with an error, of a million."""
+    latency_per_million: U32 = 0
+    """Operations that stall, of a million."""
+    latency_us: U32 = 0
+    """Length of a stall, in microseconds."""
+    full_per_million: U32 = 0
+    """Searches for space that find none although there is some, of a million."""
+
+
+@dataclass(slots=True)
+class SwapDisk:
+    """A device to swap to."""
+
+    pages: U32 = 0
+    """Size, in pages; at least 3."""
+    kind: str = "ssd"
+    """How fast it is: ssd, hdd, nvme or network."""
+    faults: DiskFaults = field(default_factory=DiskFaults)
+    """How it fails; as it comes: never."""
+
+
+@dataclass(slots=True)
 class PagerBoot:
     """What the pager is built with."""
 
-    swap_pages: U32 = 0
-    """Size of the swap device, in pages; 0: none."""
+    swap_devices: list[SwapDisk] = field(default_factory=list)
+    """Swap devices, in the order of swapon; at most 16."""
     page_count: U32 = 0
     """v_page_count of the machine; limits the swap metadata blocks."""
     seed: U64 = 0

@@ -18,6 +18,8 @@ KEPT_ANSWERS = 4096
 """Answers of changing calls that are kept for repeats."""
 KEPT_BYTES = 32 << 20
 """Bytes that they may hold together; beyond, the oldest go early. A repeat follows its call within seconds."""
+SWAP_DEVICES_MAX = 16
+"""Swap devices of a machine, each with a file of its own."""
 UPLOAD_BYTES_MAX = 1 << 30
 """All traces of one uploaded workload together."""
 UPLOAD_FILES_MAX = 256

@@ -11,7 +11,7 @@ from systems import WIRINGS, start_system
 from clients.kernel import Kernel
 from services.ports.common import Answers, Outcome, Setting, Upcalls
 from services.ports.kstack import KstackBoot, ThreadOnStack, ThreadPcb, ThreadStack
-from services.ports.pager import ObjectKind, PagerBoot
+from services.ports.pager import ObjectKind, PagerBoot, SwapDisk
 from services.ports.physmem import (
     AccessCheck,
     KmemRange,
@@ -36,7 +36,7 @@ def kernel(request):
     with start_system(request.param, allow_inject=True) as system:
         kernel = system.kernel
         kernel.ctx.reboot(1000, 0, allow_inject=False)
-        kernel.pager.boot(PagerBoot(swap_pages=256, page_count=4096, allow_inject=True))
+        kernel.pager.boot(PagerBoot(swap_devices=[SwapDisk(256)], page_count=4096, allow_inject=True))
         kernel.physmem.boot(PhysmemBoot(ram_pages=4096, seed=7, allow_inject=True))
         kernel.kstack.boot(KstackBoot(allow_inject=True))
         kernel.scheduler.boot(SchedulerBoot(page_count=4096, allow_inject=True))
@@ -58,7 +58,7 @@ class Mistake:
 
 
 MISTAKES = [
-    Mistake("pager.boot", RANGE, "swap_pages", lambda k: k.pager.boot(PagerBoot(swap_pages=2))),
+    Mistake("pager.boot", RANGE, "swap_devices[0].pages", lambda k: k.pager.boot(PagerBoot([SwapDisk(2)]))),
     Mistake("physmem.boot", RANGE, "arch", lambda k: k.physmem.boot(PhysmemBoot(ram_pages=9, arch="vax"))),
     Mistake("kstack.boot", RANGE, "kstack_pages", lambda k: k.kstack.boot(KstackBoot(kstack_pages=33))),
     Mistake("scheduler.boot", RANGE, "hz", lambda k: k.scheduler.boot(SchedulerBoot(hz=0))),

@@ -8,7 +8,7 @@ from clients.kernel import SERVICES, connect_kernel
 from clients.system import System, SystemConfig
 from services.ports.common import Setting
 from services.ports.kstack import KstackBoot, ThreadStack
-from services.ports.pager import PagerBoot
+from services.ports.pager import PagerBoot, SwapDisk
 from services.ports.physmem import AccessCheck, MapOp, PhysmemBoot
 from services.ports.scheduler import SchedulerBoot
 from services.runtime.errors import ServiceLost
@@ -19,7 +19,7 @@ FREE = "vm.stats.vm.v_free_count"
 
 def boot(kernel):
     kernel.ctx.reboot(1000, 0, allow_inject=False)
-    kernel.pager.boot(PagerBoot(swap_pages=256, page_count=4096))
+    kernel.pager.boot(PagerBoot(swap_devices=[SwapDisk(256)], page_count=4096))
     kernel.physmem.boot(PhysmemBoot(ram_pages=4096, seed=7))
     kernel.kstack.boot(KstackBoot())
     kernel.scheduler.boot(SchedulerBoot(page_count=4096))

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.ports.kstack import KstackBoot, KstackPort
-from services.ports.pager import PagerBoot, PagerPort
+from services.ports.pager import PagerBoot, PagerPort, SwapDisk
 from services.runtime.config import Exit
 from services.runtime.context import Context
 from services.runtime.errors import ServiceLost
@@ -46,7 +46,7 @@ def test_it_serves_tells_about_itself_and_ends(start, tmp_path):
     service = start("--swap-file", str(tmp_path / "swap"), "--log-format", "json").wait()
     assert service.health("vmglue.pager.v1.PagerService") == "SERVING"
     pager = connect(PagerPort, service.channel, Caller(Context("orchestrator"), "m"))
-    pager.boot(PagerBoot(swap_pages=100, page_count=1000))
+    pager.boot(PagerBoot(swap_devices=[SwapDisk(100)], page_count=1000))
     assert pager.swap_status().avail == 100
     info = node_info(service.channel, "pager")
     assert (info.service, info.machine, info.pid, info.booted) == ("pager", "m", service.process.pid, True)
@@ -95,7 +95,7 @@ def test_calls_in_flight_finish_after_sigterm(start):
 def test_a_killed_service_is_lost_at_once(start):
     service = start().wait()
     pager = connect(PagerPort, service.channel, Caller(Context("orchestrator")))
-    pager.boot(PagerBoot(swap_pages=100, page_count=1000))
+    pager.boot(PagerBoot(swap_devices=[SwapDisk(100)], page_count=1000))
     service.process.kill()
     service.process.wait(10)
     begun = time.monotonic()

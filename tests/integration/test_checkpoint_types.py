@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from services.compose import compose_local
 from services.ports.common import Answers
 from services.ports.kstack import KstackBoot, ThreadStack
-from services.ports.pager import PagerBoot
+from services.ports.pager import PagerBoot, SwapDisk
 from services.ports.physmem import MapOp, MapOpKind, PhysmemBoot
 from services.ports.scheduler import SchedulerBoot, SpawnRequest
 from services.runtime.context import Context
@@ -60,7 +60,7 @@ def machine():
     ctx = Context("tester")
     kernel = compose_local(ctx, MemoryBoard(), allow_inject=True)
     try:
-        kernel.pager.boot(PagerBoot(swap_pages=128, page_count=96, allow_inject=True))
+        kernel.pager.boot(PagerBoot(swap_devices=[SwapDisk(128)], page_count=96, allow_inject=True))
         kernel.physmem.boot(PhysmemBoot(ram_pages=96, allow_inject=True))
         kernel.kstack.boot(KstackBoot(allow_inject=True))
         kernel.scheduler.boot(SchedulerBoot(page_count=96, allow_inject=True))

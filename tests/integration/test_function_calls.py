@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.ports.kstack import KstackBoot, ThreadOnStack, ThreadStack
-from services.ports.pager import PagerBoot
+from services.ports.pager import PagerBoot, SwapDisk
 from services.ports.physmem import PageState, PageValid, PhysmemBoot, PlacedStack
 from services.ports.scheduler import Left, ProcState, SchedulerBoot, ThreadState, VmspaceState
 from services.runtime.errors import KernelPanic, Reason, Refused
@@ -20,7 +20,7 @@ def kernel(system):
     """Three sleeping processes of two threads, on stacks that physmem placed."""
     kernel, common = system.kernel, {"hz": 1000, "allow_inject": True}
     kernel.ctx.reboot(1000, 0, allow_inject=False)
-    kernel.pager.boot(PagerBoot(page_count=512, swap_pages=512, **common))
+    kernel.pager.boot(PagerBoot(page_count=512, swap_devices=[SwapDisk(512)], **common))
     kernel.physmem.boot(PhysmemBoot(ram_pages=512, **common))
     kernel.kstack.boot(KstackBoot(**common))
     kernel.scheduler.boot(SchedulerBoot(page_count=512, bare=True, **common))

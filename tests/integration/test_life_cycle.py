@@ -14,7 +14,7 @@ from clients.health import service_state
 from clients.run import Limit, Run
 from clients.system import System, SystemConfig
 from clients.workload import load_workload
-from services.ports.pager import PagerBoot, PagerPort
+from services.ports.pager import PagerBoot, PagerPort, SwapDisk
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused, ServiceLost
 from services.runtime.remote import Caller, connect, node_info
@@ -64,7 +64,7 @@ def test_a_restarted_service_is_named_with_the_time_and_what_to_do(start):
     caller = Context("orchestrator")
     pager = start(name="pager").wait()
     port = connect(PagerPort, pager.channel, Caller(caller, "m"))
-    port.boot(PagerBoot(swap_pages=100, page_count=1000))
+    port.boot(PagerBoot(swap_devices=[SwapDisk(100)], page_count=1000))
     pager.end()
     second = start(name="pager").wait()
     with pytest.raises(ServiceLost) as lost:
@@ -92,7 +92,7 @@ def test_more_calls_than_a_service_takes_are_exhausted_and_the_others_answered(s
 def test_a_message_that_is_too_large_is_exhausted(start):
     service = start().wait()
     port = connect(PagerPort, service.channel, Caller(Context("orchestrator"), "m"))
-    port.boot(PagerBoot(swap_pages=100, page_count=1000))
+    port.boot(PagerBoot(swap_devices=[SwapDisk(100)], page_count=1000))
     with pytest.raises(Refused) as refused:
         port.vnode_open("x" * (65 << 20), 1)
     assert refused.value.reason is Reason.QUOTA

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 from certificates import files, tls
 
-from services.ports.pager import PagerBoot, PagerPort
+from services.ports.pager import PagerBoot, PagerPort, SwapDisk
 from services.runtime.config import Exit
 from services.runtime.context import Context
 from services.runtime.errors import Refused
@@ -28,11 +28,11 @@ def test_calls_counters_and_size(start, free_ports):
     address = f"127.0.0.1:{free_ports(1)[0]}"
     service = start("--metrics", address).wait()
     pager = connect(PagerPort, service.channel, Caller(Context("orchestrator"), "m"))
-    pager.boot(PagerBoot(swap_pages=100, page_count=1000))
+    pager.boot(PagerBoot(swap_devices=[SwapDisk(100)], page_count=1000))
     for _ in range(3):
         pager.swap_status()
     with pytest.raises(Refused):
-        pager.boot(PagerBoot(swap_pages=2, page_count=1000))
+        pager.boot(PagerBoot(swap_devices=[SwapDisk(2)], page_count=1000))
     found = scrape(address)
     assert found['vmglue_rpcs_total{code="OK",rpc="SwapStatus",service="pager"}'] == 3
     assert found['vmglue_rpcs_total{code="INVALID_ARGUMENT",rpc="Boot",service="pager"}'] == 1

@@ -10,7 +10,7 @@ from systems import WIRINGS, start_system
 
 from services.ports.common import Setting
 from services.ports.kstack import KstackBoot
-from services.ports.pager import PagerBoot
+from services.ports.pager import PagerBoot, SwapDisk
 from services.ports.physmem import PhysmemBoot
 from services.ports.scheduler import SchedulerBoot
 from services.runtime.errors import Reason, Refused
@@ -29,7 +29,7 @@ def ports(request):
     with start_system(request.param) as system:
         kernel = system.kernel
         kernel.ctx.reboot(1000, 0, allow_inject=False)
-        kernel.pager.boot(PagerBoot(swap_pages=128, page_count=96))
+        kernel.pager.boot(PagerBoot(swap_devices=[SwapDisk(128)], page_count=96))
         kernel.physmem.boot(PhysmemBoot(ram_pages=96))
         kernel.kstack.boot(KstackBoot())
         kernel.scheduler.boot(SchedulerBoot(page_count=96))

@@ -26,7 +26,7 @@ from clients.statefile import read_state
 from clients.system import UPSTREAMS, System, SystemConfig
 from clients.workload import load_workload
 from protos import common_pb2, common_pb2_grpc, pager_pb2, pager_pb2_grpc
-from services.ports.pager import PagerBoot, PagerPort
+from services.ports.pager import PagerBoot, PagerPort, SwapDisk
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused, ServiceLost
 from services.runtime.remote import Caller, connect, node_info, open_channel
@@ -105,7 +105,7 @@ def test_a_viewer_reads_and_is_told_what_it_lacks(addresses):
         channel, pager = pager_of(addresses, party)
         with channel:
             if party == "operator":
-                pager.boot(PagerBoot(swap_pages=100, page_count=1000))
+                pager.boot(PagerBoot(swap_devices=[SwapDisk(100)], page_count=1000))
             assert pager.swap_status().avail == 100
             if party == "viewer":
                 with pytest.raises(Refused) as refused:
@@ -116,7 +116,7 @@ def test_a_viewer_reads_and_is_told_what_it_lacks(addresses):
                 pager.vnode_open("x", 1)
             if party != "operator":
                 with pytest.raises(Refused, match="expected vmglue:role/operator"):
-                    pager.boot(PagerBoot(swap_pages=7, page_count=1000))
+                    pager.boot(PagerBoot(swap_devices=[SwapDisk(7)], page_count=1000))
 
 
 def test_a_refused_role_is_permission_denied_with_details(addresses):

@@ -29,6 +29,18 @@ def test_a_workload_arrives_as_it_was_sent(tmp_path):
     assert received.programs[0].trace.read_bytes() == workload.programs[0].trace.read_bytes()
 
 
+def test_swap_devices_arrive_unless_a_size_takes_their_place(tmp_path):
+    make_trace(tmp_path / "made.vmtrace")
+    path = tmp_path / "w.toml"
+    path.write_text('[machine]\nswap = [{ size = "1 MiB", kind = "hdd" }]\n[[programs]]\ntrace = "made.vmtrace"\n')
+    for number, workload in enumerate((load_workload(str(path)), override(load_workload(str(path)), swap="2 MiB"))):
+        head, rest = sent(workload)
+        there = tmp_path / f"there{number}"
+        there.mkdir()
+        assert receive(there, head, rest).machine.swap == workload.machine.swap
+    assert workload.machine.swap_bytes == 2 << 20
+
+
 def test_traces_in_folders_are_found_by_their_base_name(tmp_path):
     (tmp_path / "traces").mkdir()
     make_trace(tmp_path / "traces" / "made.vmtrace")

@@ -17,6 +17,7 @@ from clients.workload import (
     shipped_workloads,
 )
 from hardware_sim.arch import arch
+from services.ports.pager import DiskFaults, SwapDisk
 
 GOOD = """\
 name = "office"
@@ -71,7 +72,7 @@ def test_a_class_and_a_limit_arrive(folder):
 def test_every_key_arrives_in_its_unit(folder):
     workload = load(folder, GOOD)
     machine, (first, second) = workload.machine, workload.programs
-    assert (workload.name, machine.mips, machine.ram, machine.swap, machine.seed) == (
+    assert (workload.name, machine.mips, machine.ram, machine.swap_bytes, machine.seed) == (
         "office", 250, 6 << 20, 3 << 29, 7,
     )  # fmt: skip
     assert machine.sysctls == {"vm.swap_idle_enabled": 1, "vm.lowmem_period": 5}
@@ -155,6 +156,39 @@ def test_a_mistake_is_one_line_with_its_place_and_the_remedy(folder, old, new, l
     assert "\n" not in text
 
 
+DEVICES = """swap = [
+  { kind = "hdd", size = "64 MiB", faults = { seed = 3, read = 1, write = 2, latency = 4, stall = "50 ms", full = 5 } },
+  { size = "12 KiB" },
+]"""
+
+
+def test_swap_is_a_size_or_devices(folder):
+    machine = load(folder, GOOD.replace('swap = "1.5 GiB"', DEVICES)).machine
+    assert machine.swap == (SwapDisk(16384, "hdd", DiskFaults(3, 1, 2, 4, 50_000, 5)), SwapDisk(3, "ssd"))
+    assert machine.swap_bytes == (64 << 20) + 12288
+    assert load(folder, GOOD.replace("1.5 GiB", "0 B")).machine.swap == ()
+    assert load(folder, GOOD).machine.swap == (SwapDisk(3 << 17),)
+
+
+@pytest.mark.parametrize(
+    ("swap", "says"),
+    [
+        ('"8 KiB"', "machine.swap '8 KiB': expected 0 B, or at least 12 KiB"),
+        ("[{}]", "machine.swap[0]: the key 'size' is missing"),
+        ('[{ size = "8 KiB" }]', "machine.swap[0].size '8 KiB': expected whole pages from 12 KiB"),
+        ('[{ size = "1 MiB", kind = "sdd" }]', "machine.swap[0].kind 'sdd': expected one of ssd, hdd, nvme, network;"),
+        ('[{ size = "1 MiB", faults.read = 1000001 }]', "faults.read 1000001: expected a whole number from 0 to"),
+        ('[{ size = "1 MiB", faults.reed = 1 }]', "machine.swap[0].faults.reed: unknown key; did you mean"),
+        (f"[{'{}, ' * 17}]", "machine.swap: 17 devices; expected at most 16"),
+    ],
+)
+def test_a_wrong_swap_device_is_named(folder, swap, says):
+    with pytest.raises(WorkloadError) as error:
+        load(folder, GOOD.replace('"1.5 GiB"', swap))
+    assert str(error.value).startswith(f"{folder}/w.toml:7: ")
+    assert says in str(error.value)
+
+
 def test_a_workload_needs_a_program(folder):
     with pytest.raises(WorkloadError, match=r"programs: expected at least one \[\[programs\]\] table"):
         load(folder, "[machine]\n")
@@ -177,7 +211,7 @@ def test_shipped_workloads_are_right(name):
 def test_options_replace_parts_of_the_machine(folder):
     before = load(folder, GOOD)
     after = override(before, ram="8 MiB", seed=9, sysctls=["vm.lowmem_period=3", "vm.max_launder=0x10"])
-    assert (after.machine.ram, after.machine.swap, after.machine.seed) == (8 << 20, 3 << 29, 9)
+    assert (after.machine.ram, after.machine.swap_bytes, after.machine.seed) == (8 << 20, 3 << 29, 9)
     assert after.machine.sysctls == {"vm.swap_idle_enabled": 1, "vm.lowmem_period": 3, "vm.max_launder": 16}
     assert before.machine.seed == 7
     assert override(before) == before

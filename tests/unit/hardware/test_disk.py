@@ -1,12 +1,10 @@
-"""The disk: where its bytes lie, what happens to its file, and when its operations end."""
+"""The bytes of a disk: where they lie, and what happens to its file."""
 
 import os
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hardware_sim.disk import BLOCK_SIZE, SSD, BlockFile, DeviceQueue, DiskRefused, LatencyModel, splitmix64
+from hardware_sim.disk import BLOCK_SIZE, BlockFile, DiskRefused, splitmix64
 
 
 def page(n):
@@ -89,36 +87,3 @@ def test_a_file_that_was_cut_is_an_error():
     with pytest.raises(OSError, match="short read"):
         disk.read(2, 2)
     disk.close()
-
-
-@given(
-    seed=st.integers(0, 2**64 - 1),
-    operations=st.lists(st.tuples(st.integers(0, 500), st.integers(1, 32), st.booleans())),
-)
-def test_operations_follow_one_another_within_the_jitter(seed, operations):
-    queue, now, before = DeviceQueue(SSD, seed), 0, 0
-    for pause, blocks, write in operations:
-        now += pause
-        due = queue.start(now, blocks, write)
-        nominal = (SSD.write_us if write else SSD.read_us) + blocks * SSD.block_us
-        took = due - max(now, before)
-        assert nominal * 9 // 10 <= took <= nominal * 11 // 10
-        before = due
-
-
-def test_the_seed_decides_the_latencies():
-    def ends(seed):
-        queue = DeviceQueue(SSD, seed)
-        return [queue.start(0, 4, write=False) for _ in range(20)]
-
-    assert ends(1) == ends(1)
-    assert ends(1) != ends(2)
-
-
-def test_a_model_without_jitter_is_exact():
-    queue = DeviceQueue(LatencyModel("exact", read_us=100, write_us=50, block_us=3, jitter_permille=0), rng=9)
-    assert [queue.start(0, 2, write=False), queue.start(10, 1, write=True), queue.start(500, 1, write=True)] == [
-        106,
-        159,
-        553,
-    ]

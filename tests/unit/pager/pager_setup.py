@@ -3,15 +3,20 @@
 import numpy as np
 
 from services.pager.core import PagerCore
-from services.ports.pager import PagerBoot, PutRun, VmPager
+from services.ports.pager import PagerBoot, PutRun, SwapDisk, VmPager
 from services.runtime.context import Context
 from services.runtime.events import unpack
 
 
 def booted(swap_pages=256, page_count=4096, seed=1, swap_file=None):
-    """A booted pager core."""
+    """A booted pager core with one device."""
+    return booted_with([SwapDisk(swap_pages)] if swap_pages else [], page_count, seed, swap_file)
+
+
+def booted_with(devices, page_count=4096, seed=1, swap_file=None):
+    """A booted pager core with some devices."""
     core = PagerCore(Context("pager", inject_permitted=True), swap_file)
-    core.boot(PagerBoot(swap_pages, page_count, seed, allow_inject=True))
+    core.boot(PagerBoot(devices, page_count, seed, allow_inject=True))
     return core
 
 

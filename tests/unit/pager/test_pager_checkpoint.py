@@ -7,7 +7,7 @@ import pytest
 
 from hardware_sim.disk import BLOCK_SIZE
 from services.pager.core import PagerCore
-from services.ports.pager import ObjectKind, PageRange, PagerBoot, PutRun, VmPager
+from services.ports.pager import ObjectKind, PageRange, PagerBoot, PutRun, SwapDisk, VmPager
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 
@@ -18,7 +18,7 @@ PAGES = 20
 def pagers(tmp_path):
     """Two pagers, the second with a swap file of its own."""
     made = [PagerCore(Context("pager")), PagerCore(Context("pager"), tmp_path / "swap")]
-    made[0].boot(PagerBoot(swap_pages=600, page_count=1000, seed=3))
+    made[0].boot(PagerBoot(swap_devices=[SwapDisk(600)], page_count=1000, seed=3))
     yield made
     for pager in made:
         pager.close()

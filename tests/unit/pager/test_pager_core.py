@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pager_setup import booted, counter, events, finish_writes, get, page, pages, put, wait
 
-from hardware_sim.disk import BLOCK_SIZE
+from hardware_sim.disk import BLOCK_SIZE, DeviceQueue
 from services.pager.checksum import page_checksums
 from services.pager.swap_space import SwapSpace
 from services.ports.common import VM_OOM_SWAPZ, Answers, Setting
-from services.ports.pager import GetPagesStart, HasPage, ObjectKind, PageRange, PagerBoot, PutRun, VmPager
+from services.ports.pager import GetPagesStart, HasPage, ObjectKind, PageRange, PagerBoot, PutRun, SwapDisk, VmPager
 from services.runtime.errors import KernelPanic, Reason, Refused
 from services.runtime.events import Kind
 
@@ -22,7 +22,7 @@ SWAP, VNODE, DEFAULT = ObjectKind.SWAP, ObjectKind.VNODE, ObjectKind.DEFAULT
 def test_hysteresis_of_the_free_space():
     told = []
     space = SwapSpace(on_full=lambda wanted, full: told.append((wanted, full)))
-    space.swaponsomething(600, None, 0)
+    space.swaponsomething(600, None, DeviceQueue("ssd", 0))
     assert (space.avail, space.full, space.almost_full) == (600, 0, 0)
     taken = [space.getswapspace(1) for _ in range(473)]
     assert (space.avail, space.full, space.almost_full, told) == (127, 0, 1, [(0, 1)])
@@ -40,8 +40,8 @@ def test_hysteresis_of_the_free_space():
 
 def test_devices_take_turns_and_a_gap_lies_between_them():
     space = SwapSpace(on_full=lambda _wanted, _full: None)
-    space.swaponsomething(64, None, 0)
-    space.swaponsomething(64, None, 1)
+    space.swaponsomething(64, None, DeviceQueue("ssd", 0))
+    space.swaponsomething(64, None, DeviceQueue("ssd", 1))
     assert [space.getswapspace(16) for _ in range(4)] == [2, 67, 32, 97]
     assert [device.used for device in space.devices] == [32, 32]
     with pytest.raises(KernelPanic, match="Swapdev not found"):
@@ -381,7 +381,7 @@ def test_boot_forgets_everything_and_close_gives_the_file_back(tmp_path):
     core = booted(swap_file=path)
     fresh = core.digest()
     put(core, 1, 0, 1)
-    core.boot(PagerBoot(256, 4096, 1, allow_inject=True))
+    core.boot(PagerBoot([SwapDisk(256)], 4096, 1, allow_inject=True))
     assert core.digest() == fresh
     assert path.stat().st_size == 256 * BLOCK_SIZE
     core.close()
@@ -404,7 +404,7 @@ def test_what_the_host_refused_last_is_the_pagers_trouble(monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("hardware_sim.disk.os.pwrite", full)
+        patched.setattr("hardware_sim.disk.block_file.os.pwrite", full)
         put(core, 1, 0, 1)
     assert core.trouble() == "the swap file: No space left on device"
     put(core, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Block devices: when an operation ends, and where the bytes really lie."""
+"""Where the bytes of a block device really lie."""
 
 from __future__ import annotations
 
@@ -6,70 +6,11 @@ import errno
 import fcntl
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK_SIZE = 4096
 """Bytes of a block; a page of memory fills one."""
 _LABEL = b"vmglue block device\n"
-_MASK64 = 0xFFFFFFFFFFFFFFFF
-
-
-def splitmix64(state: int) -> tuple[int, int]:
-    """One step of the splitmix64 generator (Steele, Lea, Flood 2014).
-
-    Returns:
-        The next state and a pseudo-random uint64.
-    """
-    state = (state + 0x9E3779B97F4A7C15) & _MASK64
-    mixed = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK64
-    return state, mixed ^ (mixed >> 31)
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyModel:
-    """How long an operation takes once the device begins it: fixed + per block, varied by +-`jitter_permille`."""
-
-    name: str
-    """Name for reports."""
-    read_us: int
-    """Fixed part of a read, in microseconds."""
-    write_us: int
-    """Fixed part of a write, in microseconds."""
-    block_us: int
-    """Part of each block, in microseconds."""
-    jitter_permille: int = 100
-    """Largest deviation in either direction, in thousandths."""
-
-
-SSD = LatencyModel("ssd", read_us=110, write_us=70, block_us=10)
-"""A SATA solid-state disk of 2014: about 400 MB/s."""
-
-
-@dataclass(slots=True)
-class DeviceQueue:
-    """One queue of a device: an operation starts when the one before it has ended.
-
-    All of its state is plain integers, so that a checkpoint can write it down.
-    """
-
-    model: LatencyModel
-    """Duration of an operation."""
-    rng: int
-    """State of the splitmix64 stream behind the jitter."""
-    busy_until_us: int = 0
-    """Virtual time at which the last operation ends, in microseconds."""
-
-    def start(self, now_us: int, blocks: int, write: bool) -> int:
-        """Queue an operation on `blocks` blocks; returns the virtual time at which it ends, in microseconds."""
-        model = self.model
-        nominal = (model.write_us if write else model.read_us) + blocks * model.block_us
-        self.rng, draw = splitmix64(self.rng)
-        spread = model.jitter_permille
-        took = nominal * (1000 - spread + draw % (2 * spread + 1)) // 1000
-        self.busy_until_us = max(now_us, self.busy_until_us) + took
-        return self.busy_until_us
 
 
 class DiskRefused(OSError):
