@@ -14,6 +14,7 @@ from clients.identities import violated_by
 from clients.integrity import Shadow
 from clients.kernel import Kernel
 from clients.made import made_trace
+from clients.references import References
 from clients.scaled import scaled
 from clients.streams import Stream, StreamState
 from clients.trace import Trace
@@ -99,13 +100,14 @@ class Orchestrator:
     check: bool = False
     tally: Tally = field(default_factory=Tally)
     shadow: Shadow = field(init=False)
+    _references: References = field(init=False)
     dispatch: Dispatch = field(default_factory=Dispatch)
     _streams: dict[int, Stream] = field(default_factory=dict)
     _traces: dict[tuple[Path, int], Trace] = field(default_factory=dict)
     _files: dict[Path, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.shadow = Shadow(self.workload.machine.seed)
+        self.shadow, self._references = Shadow(self.workload.machine.seed), References(self.kernel)
 
     def boot(self) -> None:
         """Boot the services from the bottom up, set the sysctls, start the programs.
@@ -249,14 +251,14 @@ class Orchestrator:
                 total.stop = Stop.BUDGET
                 break
             ctx.now_us = dispatch.now_us + total.elapsed_us
-            runs = stream.batch()
-            answer = self.kernel.physmem.access(
-                dispatch.vmspace, runs.tobytes(), 0, dispatch.budget_us - total.elapsed_us, total.phase, resume
+            runs, left_us = stream.batch(), dispatch.budget_us - total.elapsed_us
+            answer = self._references.issue(
+                dispatch.vmspace, stream.task, stream.record, stream.limit(), left_us, total.phase, resume
             )
             resume = 0
             part = answer.outcome
             self.shadow.executed(dispatch.vmspace, runs, 0, part.next_record, answer.observed)
-            stream.advance(part.next_record, whole=part.stop is Stop.END)
+            stream.advance(part.next_record)
             self._add(total, part)
             self.tally.torn += answer.torn
             self.tally.tlb_misses += answer.tlb_misses

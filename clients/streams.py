@@ -12,8 +12,6 @@ from clients.trace import Op, Runs, TaskTrace, Trace
 from services.ports.common import Region
 from services.ports.scheduler import Trap, TrapOp
 
-RECORDS_MIN, RECORDS_MAX = 8192, 131072
-"""Bounds of one batch of run records: where a call costs as much as the records, and 1 MiB. Results are the same."""
 THINK_CALL = 35
 """Linux number of nanosleep, in which a program pauses between two executions."""
 
@@ -46,7 +44,6 @@ class StreamState:
     children: dict[int, int]
     record: int
     operation: int
-    batch_records: int
     brk: int
     think_us: int
     thinking: bool
@@ -63,7 +60,6 @@ class Stream:
         children: Streams of forked children and of threads by task index, for WAIT and THR_JOIN.
         record: Next run record.
         operation: Next operation.
-        batch_records: Records that the next batch may hold.
         brk: Page behind the data segment.
         think_us: Pause before the next execution of the whole task, in microseconds.
         thinking: That pause has begun.
@@ -75,7 +71,6 @@ class Stream:
     children: dict[int, int] = field(default_factory=dict)
     record: int = 0
     operation: int = 0
-    batch_records: int = RECORDS_MIN
     brk: int = -1
     think_us: int = 0
     thinking: bool = False
@@ -85,7 +80,7 @@ class Stream:
         (trace,) = (number for number, trace in enumerate(traces) if trace is self.trace)
         return StreamState(
             trace, self.task.info.index, self.repeats_left, self.children, self.record, self.operation,
-            self.batch_records, self.brk, self.think_us, self.thinking,
+            self.brk, self.think_us, self.thinking,
         )  # fmt: skip
 
     @classmethod
@@ -100,7 +95,7 @@ class Stream:
         if not (0 <= state.record <= len(task.runs) and 0 <= state.operation <= len(task.ops)):
             raise IndexError(f"task {state.task} has no record {state.record} or no operation {state.operation}")
         return cls(
-            trace, task, state.repeats_left, state.children, state.record, state.operation, state.batch_records,
+            trace, task, state.repeats_left, state.children, state.record, state.operation,
             state.brk, state.think_us, state.thinking,
         )  # fmt: skip
 
@@ -111,14 +106,12 @@ class Stream:
         return len(self.task.runs)
 
     def batch(self) -> Runs:
-        """The next records to issue; empty right before an operation."""
-        return self.task.runs[self.record : min(self.limit(), self.record + self.batch_records)]
+        """The records up to the next operation; empty right before it."""
+        return self.task.runs[self.record : self.limit()]
 
-    def advance(self, records: int, whole: bool) -> None:
-        """Records were executed; batches grow while they are executed whole, and shrink when they are not."""
+    def advance(self, records: int) -> None:
+        """Records were executed."""
         self.record += records
-        size = self.batch_records
-        self.batch_records = min(size * 4, RECORDS_MAX) if whole else max(size // 2, RECORDS_MIN)
 
     def at_operation(self) -> bool:
         """All records before the next operation (or the end) were executed."""

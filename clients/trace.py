@@ -197,9 +197,9 @@ class Header:
     """Version of this format."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskTrace:
-    """One process: its description and its rows as arrays."""
+    """One process: its description and its rows as arrays; equal to itself alone."""
 
     info: TaskInfo
     """The header's entry."""

@@ -30,6 +30,7 @@ from hardware_sim.ram import Ram
 
 LOAD, STORE, EXEC = 1, 2, 4
 """Kinds of access."""
+_INT64_MAX = (1 << 63) - 1
 WRITER_SHIFT = 40
 """A stamp's writer is vmspace << 40 | vpn."""
 
@@ -184,7 +185,7 @@ def walk(
         mips: Instructions a microsecond.
         seed: Word 0 of the stamps.
     """
-    limit = min(budget_us * mips, np.iinfo(np.int64).max)
+    limit = min(budget_us * mips, _INT64_MAX)
     state = mmu.state
     walked = _walk(
         runs, start, phase, limit, mips, space, mmu.root(space), seed,

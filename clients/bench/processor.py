@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from clients.kernel import Kernel
+from clients.references import References
 from clients.streams import Stream
-from clients.trace import Runs, Trace, run_kinds
+from clients.trace import OP_DTYPE, Runs, TaskInfo, TaskTrace, Trace, run_kinds
 from hardware_sim.clock import initial_ticks
 from services.ports.common import Region, Stop
 from services.ports.pager import PagerBoot, SwapDisk
@@ -16,8 +19,6 @@ from services.ports.scheduler import Trap, TrapOp
 PAGE = 4096
 HZ = 1000
 MIPS = 100
-BATCH_RECORDS = 65_536
-"""Records of one call, as the orchestrator sends them."""
 _NO_BUDGET_US = 1 << 40
 _PASSES_MAX = 64
 
@@ -62,13 +63,11 @@ class Processor:
 
     def play(self, trace: Trace) -> None:
         """Execute the first task of a trace up to its exit, with its mappings."""
-        stream = Stream(trace, trace.tasks[0], batch_records=BATCH_RECORDS)
+        stream, references = Stream(trace, trace.tasks[0]), References(self.kernel)
         self.map(stream.regions())
         while True:
-            while not stream.at_operation():
-                batch = stream.batch()
-                self.execute(batch)
-                stream.advance(len(batch), whole=True)
+            self._execute(references, stream.task, stream.record, stream.limit())
+            stream.advance(stream.limit() - stream.record)
             trap = stream.trap()
             if trap.op is TrapOp.EXIT:
                 return
@@ -79,17 +78,17 @@ class Processor:
         self._map_ops([_insertion(region) for region in regions])
 
     def play_records(self, runs: Runs) -> None:
-        """Execute records in batches; what they touch is mapped."""
-        for start in range(0, len(runs), BATCH_RECORDS):
-            self.execute(runs[start : start + BATCH_RECORDS])
+        """Execute records; what they touch is mapped."""
+        task = TaskTrace(TaskInfo(0, -1, "records", ()), runs, np.empty(0, OP_DTYPE))
+        self._execute(References(self.kernel), task, 0, len(runs))
 
-    def execute(self, runs: Runs) -> None:
-        """Execute records to the last one."""
-        ctx, data, done, op = self.kernel.ctx, runs.tobytes(), 0, 0
-        while done < len(runs) or op:
-            answer = self.kernel.physmem.access(self.space, data, done, _NO_BUDGET_US, self._phase, op)
+    def _execute(self, references: References, task: TaskTrace, done: int, end: int) -> None:
+        """Execute records of a task from `done` on."""
+        ctx, op = self.kernel.ctx, 0
+        while done < end or op:
+            answer = references.issue(self.space, task, done, end, _NO_BUDGET_US, self._phase, op)
             outcome, self.batches = answer.outcome, self.batches + 1
-            done, self._phase, op = outcome.next_record, outcome.phase, 0
+            done, self._phase, op = done + outcome.next_record, outcome.phase, 0
             self.faults += outcome.minor + outcome.major
             ctx.now_us += outcome.elapsed_us
             if outcome.stop is Stop.SIGNAL:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from hardware_sim.cpu import COSTS
+from hardware_sim.mmu import U64Array
 from hardware_sim.walk import WalkStop, walk
 from services.physmem.machine import Machine
 from services.physmem.ops import AccessOp, FaultKind, FaultOp
@@ -39,7 +38,7 @@ class _Batch:
 
 
 def access(
-    vm: Machine, map_: VmMap, runs: bytes, start: int, budget_us: int, phase: int, fault: FaultOp | None, op: int
+    vm: Machine, map_: VmMap, runs: U64Array, start: int, budget_us: int, phase: int, fault: FaultOp | None, op: int
 ) -> Accessed:
     """Issue packed run records until the end, the budget, a fault that sleeps or fails, or a wanted page daemon.
 
@@ -49,19 +48,18 @@ def access(
     Args:
         vm: The machine.
         map_: Map of the thread's address space.
-        runs: uint64 records.
+        runs: Records.
         start: First record to execute.
         budget_us: Time after which the slice ends, at a record boundary.
         phase: Instructions executed beyond the last whole microsecond.
         fault: The suspended fault of the first record, to go on with, or None.
         op: Its operation id.
     """
-    records = np.frombuffer(runs, np.uint64)
     batch = _Batch(Outcome(next_record=start, phase=phase))
     outcome, started_us = batch.outcome, vm.ctx.now_us
     while True:
         if fault is None:
-            fault = _walk(vm, map_, records, budget_us, batch)
+            fault = _walk(vm, map_, runs, budget_us, batch)
             if fault is None:
                 break
         vm.ctx.now_us = started_us + outcome.elapsed_us
@@ -82,11 +80,11 @@ def access(
     return Accessed(outcome, b"".join(batch.observed), batch.torn, batch.tlb_misses)
 
 
-def _walk(vm: Machine, map_: VmMap, records: np.ndarray, budget_us: int, batch: _Batch) -> FaultOp | None:
+def _walk(vm: Machine, map_: VmMap, runs: U64Array, budget_us: int, batch: _Batch) -> FaultOp | None:
     """Execute records up to the next fault; None if the batch or the budget is at its end."""
     outcome, pages = batch.outcome, vm.pages.np
     walked = walk(
-        vm.mmu, vm.ram, pages.object, pages.pindex, map_.id, records, outcome.next_record,
+        vm.mmu, vm.ram, pages.object, pages.pindex, map_.id, runs, outcome.next_record,
         budget_us - outcome.elapsed_us, outcome.phase, vm.mips, vm.seed,
     )  # fmt: skip
     outcome.next_record, outcome.phase = walked.next_record, walked.phase

@@ -5,8 +5,11 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TypeVar
 
+import numpy as np
+
 from hardware_sim.arch import Arch
 from hardware_sim.arch import arch as arch_named
+from hardware_sim.mmu import U64Array
 from services.physmem import checkpoint, glue, inspect, kstack_pages, situation, vm_pageout
 from services.physmem.access import access
 from services.physmem.checks import check_maps, digest_maps
@@ -18,6 +21,7 @@ from services.physmem.imgact import (
     vm_imgact_unmap_page,
     vnode_object,
 )
+from services.physmem.kept_runs import KeptRuns
 from services.physmem.kmem import kmem_check, kmem_read, kmem_write
 from services.physmem.machine import KSTACK_MAX_PAGES, Machine, VmSpace
 from services.physmem.map_ops import map_ops, validate
@@ -110,6 +114,7 @@ class PhysmemCore:
     def __init__(self, ctx: Context, pager: PagerPort) -> None:
         self._ctx, self._pager = ctx, pager
         self.vm: Machine
+        self._kept = KeptRuns()
         self._checkpoint = Checkpoint(ctx, checkpoint.registry(), lambda: checkpoint.take(self.vm), self._restore)
 
     def _restore(self, state: checkpoint.MachineState) -> None:
@@ -132,6 +137,7 @@ class PhysmemCore:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "ram_pages", config.ram_pages, "at least 1")
         if config.mips < 1:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "mips", config.mips, "at least 1")
+        self._kept.clear()
         self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject, not config.without_invariants)
         vm = Machine.boot(self._ctx, self._pager, config.ram_pages, described, config.seed, config.mips)
         vm.kernel_map = VmMap(0, config.kernel_min or described.kernel_min, config.kernel_max or described.kernel_max)
@@ -303,10 +309,26 @@ class PhysmemCore:
 
     def access(self, vmspace: int, runs: bytes, start: int, budget_us: int, phase: int, op: int) -> Accessed:
         """Issue packed runs of references from record `start` on, as a processor does to its MMU."""
-        vm = self.vm
-        map_ = vm.space(vmspace).map
+        map_ = self.vm.space(vmspace).map
         if len(runs) % 8 or start > len(runs) // 8:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "start", start, "a record of `runs`, whole uint64 records")
+        return self._issue(map_, np.frombuffer(runs, np.uint64), start, budget_us, phase, op)
+
+    def keep_runs(self, name: str, runs: bytes) -> Empty:
+        """Keep packed runs under a name, for `access_kept`; a boot forgets them, and the oldest go for newer ones."""
+        self._kept.keep(name, runs)
+        return Empty()
+
+    def access_kept(
+        self, vmspace: int, name: str, start: int, end: int, budget_us: int, phase: int, op: int
+    ) -> Accessed:
+        """`access` to the records from `start` up to `end` of kept runs; the answer counts from `start` on."""
+        runs = self._kept.part(name, start, end)
+        return self._issue(self.vm.space(vmspace).map, runs, 0, budget_us, phase, op)
+
+    def _issue(self, map_: VmMap, runs: U64Array, start: int, budget_us: int, phase: int, op: int) -> Accessed:
+        """Issue references, or go on with the suspended operation `op` of the first of them."""
+        vm = self.vm
         sleeping = vm.resume(op, AccessOp) if op else None
         answer = access(vm, map_, runs, start, budget_us, phase, sleeping.fault if sleeping else None, op)
         publish(vm)  # freed swap blocks are told later: when they are is no matter of how references are cut

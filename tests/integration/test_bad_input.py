@@ -88,6 +88,8 @@ MISTAKES = [
     Mistake("vm_sync_icache", UNKNOWN, "vmspace", lambda k: k.physmem.vm_sync_icache(NONE, 0, 1)),
     Mistake("access", UNKNOWN, "vmspace", lambda k: k.physmem.access(NONE, b"", 0, 1, 0, 0)),
     Mistake("access.start", RANGE, "start", lambda k: k.physmem.access(1, b"1234567", 0, 1, 0, 0)),
+    Mistake("keep_runs", RANGE, "runs", lambda k: k.physmem.keep_runs("x", b"1234567")),
+    Mistake("access_kept", UNKNOWN, "name", lambda k: k.physmem.access_kept(1, "none", 0, 0, 1, 0, 0), "none"),
     Mistake("complete_io", UNKNOWN, "ios", lambda k: k.physmem.complete_io([NONE])),
     Mistake("stack_create", RANGE, "sizes", lambda k: k.physmem.stack_create([4, 33], 0)),
     Mistake("stack_destroy", UNKNOWN, "stacks", lambda k: k.physmem.stack_destroy([StackPages(NONE, 4096, 4)])),

@@ -205,6 +205,16 @@ class PhysmemPort(Protocol):
         """
         ...
 
+    def keep_runs(self, name: str, runs: bytes) -> Empty:
+        """Keep packed runs under a name, for `access_kept`; a boot forgets them, and the oldest go for newer ones."""
+        ...
+
+    def access_kept(
+        self, vmspace: U64, name: str, start: U64, end: U64, budget_us: I64, phase: U32, op: U64
+    ) -> Accessed:
+        """`access` to the records from `start` up to `end` of kept runs; the answer counts from `start` on."""
+        ...
+
     def complete_io(self, ios: list[U64]) -> Empty:
         """Device operations that are due: pages become valid or clean, sleepers are woken (see upcalls)."""
         ...

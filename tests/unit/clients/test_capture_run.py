@@ -95,7 +95,7 @@ def test_a_stream_replays_it_to_the_end(recorded):
     stream, done = Stream(trace, trace.tasks[0]), []
     while not done or done[-1] is not TrapOp.EXIT:
         while not stream.at_operation():
-            stream.advance(len(stream.batch()), whole=True)
+            stream.advance(len(stream.batch()))
         done.append(stream.trap().op)
     assert stream.record == len(trace.tasks[0].runs)
     assert done.count(TrapOp.FORK) == 3

@@ -131,7 +131,7 @@ def test_what_is_not_there_cannot_be_saved(kept, made, tmp_path):
     def fail(*_):
         raise ServiceLost("pager", "gone")
 
-    kept.system.kernel.physmem.access = fail
+    kept.system.kernel.physmem.access_kept = fail
     kept.run()
     with pytest.raises(BadInput, match="nothing whole to save"):
         kept.save_checkpoint()
@@ -140,14 +140,14 @@ def test_what_is_not_there_cannot_be_saved(kept, made, tmp_path):
 
 def test_a_panicked_machine_comes_back_panicked(kept, made):
     kept.load(made)
-    access = kept.system.kernel.physmem.access
+    access = kept.system.kernel.physmem.access_kept
 
     def panic(*_):
         raise KernelPanic("faultin: oops", "faultin", 700)
 
-    kept.system.kernel.physmem.access = panic
+    kept.system.kernel.physmem.access_kept = panic
     kept.run()
-    kept.system.kernel.physmem.access = access
+    kept.system.kernel.physmem.access_kept = access
     data = kept.save_checkpoint()
     kept.load(made)
     assert kept.load_checkpoint(data).progress.state == STATES.MACHINE_STATE_PANICKED

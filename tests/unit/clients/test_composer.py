@@ -147,12 +147,12 @@ def test_arrivals():
 def test_a_pause_between_two_executions():
     trace = made_trace("x", (Phase("scan", 4, 32),))
     stream = Stream(trace, trace.tasks[0], repeats_left=1, think_us=900)
-    stream.advance(stream.limit(), whole=True)
+    stream.advance(stream.limit())
     pause = stream.trap()
     assert (pause.op, pause.a, pause.b) == (TrapOp.SLEEP, 900, THINK_CALL)
     assert stream.at_operation()
     assert stream.trap().op is TrapOp.EXEC
-    stream.advance(stream.limit(), whole=True)
+    stream.advance(stream.limit())
     assert stream.trap().op is TrapOp.EXIT
 
 

@@ -24,9 +24,9 @@ def test_a_profiled_run_has_the_same_hash(tmp_path):
     assert plain["event_hash"] == timed["event_hash"]
     assert plain["profile"] == []
     rows = {row["what"]: row for row in timed["profile"]}
-    assert rows["physmem.access"]["calls"] > 100
+    assert rows["physmem.access_kept"]["calls"] > 100
     assert rows["scheduler.report"]["calls"] == timed["dispatches"]
-    assert rows["physmem.access"]["seconds"] > 0
+    assert rows["physmem.access_kept"]["seconds"] > 0
     assert [row["what"] for row in timed["profile"]][-1] == "orchestrator"
     seconds = [row["seconds"] for row in timed["profile"][:-1]]
     assert seconds == sorted(seconds, reverse=True)

@@ -122,7 +122,7 @@ def test_a_panic_ends_the_run_with_text_function_and_line(system, made):
     def panic(*_):
         raise KernelPanic("vm_thread_swapin: cannot get kstack", "vm_thread_swapin", 600)
 
-    system.kernel.physmem.access = panic
+    system.kernel.physmem.access_kept = panic
     ending = run.execute()
     report = run.report(ending)
     assert ending is Ending.PANIC
@@ -151,7 +151,7 @@ def test_a_lost_service_is_not_a_report(system, made):
     def lost(*_):
         raise ServiceLost("pager", "connection refused")
 
-    system.kernel.physmem.access = lost
+    system.kernel.physmem.access_kept = lost
     with pytest.raises(ServiceLost):
         run.execute()
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from clients import streams
 from clients import trace as fmt
 from clients.streams import Stream, references
 from clients.trace import File, Header, Image, Op, Region, TaskInfo, TaskTrace, Totals, Trace
@@ -34,7 +33,7 @@ def play(stream):
     while not out or out[-1][1].op is not TrapOp.EXIT:
         while not stream.at_operation():
             done += len(stream.batch())
-            stream.advance(len(stream.batch()), whole=True)
+            stream.advance(len(stream.batch()))
         out.append((done, stream.trap()))
     return out
 
@@ -95,21 +94,19 @@ def test_a_child_inherits_the_heap_and_is_waited_for_by_its_cookie():
     child = stream.child(fork.a)
     stream.children[fork.a] = 42
     assert (stream.trap().a, stream.trap().a) == (42, -1)
-    child.advance(1, whole=True)
+    child.advance(1)
     assert [(r.start_vpn, r.npages) for r in child.trap().regions] == [(10, 1)]
 
 
-def test_batches_grow_while_they_are_executed_whole_and_shrink_when_not(monkeypatch):
-    monkeypatch.setattr(streams, "RECORDS_MIN", 1)
-    monkeypatch.setattr(streams, "RECORDS_MAX", 6)
-    stream = make([], records=40)
-    stream.batch_records = 1
-    sizes = []
-    for whole in (True, True, True, False, False, False):
-        sizes.append(len(stream.batch()))
-        stream.advance(1, whole)
-    assert sizes == [1, 4, 6, 6, 3, 1]
-    assert stream.record == 6
+def test_a_batch_goes_to_the_next_operation():
+    stream = make([(3, Op.SLEEP, 1, 230, 0, 0)], records=7)
+    assert len(stream.batch()) == 3
+    stream.advance(2)
+    assert (len(stream.batch()), stream.at_operation()) == (1, False)
+    stream.advance(1)
+    assert (len(stream.batch()), stream.at_operation()) == (0, True)
+    stream.trap()
+    assert (len(stream.batch()), stream.record) == (4, 3)
 
 
 def test_kernel_time_is_no_reference():

@@ -161,7 +161,7 @@ def test_a_panic_is_told_with_its_function_and_line(kept, made):
     def panic(*_):
         raise KernelPanic("faultin: oops", "faultin", 700)
 
-    kept.system.kernel.physmem.access = panic
+    kept.system.kernel.physmem.access_kept = panic
     result = kept.run()
     assert result.report["end"] == "panic"
     assert (result.failure.function, result.failure.line) == ("faultin", 700)
@@ -178,7 +178,7 @@ def test_whoever_waits_is_told_that_the_machine_is_lost(kept, made, error):
     def fail(*_):
         raise error
 
-    kept.system.kernel.physmem.access = fail
+    kept.system.kernel.physmem.access_kept = fail
     result = kept.run()
     assert result.report == {}
     assert str(error) in result.failure.text
@@ -190,14 +190,14 @@ def test_whoever_waits_is_told_that_the_machine_is_lost(kept, made, error):
 def test_services_that_run_elsewhere_may_come_back(kept, made):
     kept.system.addresses["pager"] = "pager:50051"
     kept.load(made)
-    access = kept.system.kernel.physmem.access
+    access = kept.system.kernel.physmem.access_kept
 
     def fail(*_):
         raise ServiceLost("pager", "gone")
 
-    kept.system.kernel.physmem.access = fail
+    kept.system.kernel.physmem.access_kept = fail
     assert kept.run().failure.lost_service == "pager"
-    kept.system.kernel.physmem.access = access
+    kept.system.kernel.physmem.access_kept = access
     kept.load(made)
     assert kept.run().report["end"] == "complete"
 

@@ -1,0 +1,61 @@
+"""Issuing references: physmem gets each chunk of a task's records once, and is told from then on which come next."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from clients.trace import TaskTrace
+from services.runtime.errors import Reason, Refused
+
+if TYPE_CHECKING:
+    from clients.kernel import Kernel
+    from services.ports.physmem import Accessed
+
+CHUNK_RECORDS = 1 << 18
+"""Run records that are kept under one name: 2 MiB. No batch goes beyond its chunk; that changes no result."""
+
+
+class References:
+    """The records of tasks, as far as a kernel's physmem has them.
+
+    Attributes:
+        kernel: The services.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self._prefix = uuid.uuid4().hex
+        self._names: dict[tuple[TaskTrace, int], str] = {}
+
+    def issue(
+        self, vmspace: int, task: TaskTrace, first: int, end: int, budget_us: int, phase: int, resume_op: int
+    ) -> Accessed:
+        """Issue records of a task in an address space, not always all of them; the answer counts from the first.
+
+        Args:
+            vmspace: The address space.
+            task: Whose records.
+            first: The first.
+            end: Behind the last.
+            budget_us: Length of the slice, in virtual microseconds.
+            phase: Instructions executed beyond the last whole microsecond.
+            resume_op: The suspended operation of the first record; 0: none.
+        """
+        chunk, start = divmod(first, CHUNK_RECORDS)
+        name = self._names.get((task, chunk)) or self._keep(task, chunk)
+        stop = min(start + end - first, CHUNK_RECORDS)
+        try:
+            return self.kernel.physmem.access_kept(vmspace, name, start, stop, budget_us, phase, resume_op)
+        except Refused as refused:
+            if (refused.reason, refused.field) != (Reason.UNKNOWN_ID, "name"):
+                raise
+        self._keep(task, chunk)  # it had to go for others, or another process stands in physmem's place
+        return self.kernel.physmem.access_kept(vmspace, name, start, stop, budget_us, phase, resume_op)
+
+    def _keep(self, task: TaskTrace, chunk: int) -> str:
+        """Send a chunk; its name, which no other client and no earlier life of this one gives to anything else."""
+        name = self._names.setdefault((task, chunk), f"{self._prefix}-{len(self._names)}")
+        records = task.runs[chunk * CHUNK_RECORDS : (chunk + 1) * CHUNK_RECORDS]
+        self.kernel.physmem.keep_runs(name, records.tobytes())
+        return name
