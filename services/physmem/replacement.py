@@ -33,7 +33,7 @@ def make_room(vm: Vm) -> Suspension | None:
     if not vm.pages.dirty[m]:
         vm_page_free(vm, m)
     elif vm_pageout_page(vm, m):
-        return vm_page_busy_sleep(vm, m, "vmpfw")
+        return vm_page_busy_sleep(vm, m, "swwrt")
     return None
 
 

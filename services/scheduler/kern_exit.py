@@ -112,7 +112,7 @@ def process_row(k: Kern, p: Proc, state: str = "") -> ProcessRow:
         ppid=p.p_pptr,
         name=p.p_comm,
         state=state or _state(p),
-        wmesg=next((td.td_wmesg for td in threads if td.td_wmesg), ""),
+        wmesg=", ".join(dict.fromkeys(td.td_wmesg for td in threads if td.td_wmesg)),
         vmspace=p.p_vmspace if p.p_vmspace != k.s.vmspace0 else 0,
         flags=p.p_flag & 0xFFFFFFFF,
         minor_faults=ru.ru_minflt + sum(td.ru_minflt for td in threads),

@@ -20,7 +20,7 @@ class ProcessRow:
     state: str = ""
     """run, sleep, swapped, zombie or ended."""
     wmesg: str = ""
-    """Wait message of a sleeping thread."""
+    """Wait messages of its sleeping threads."""
     vmspace: U64 = 0
     """Address space; 0: none."""
     flags: U32 = 0

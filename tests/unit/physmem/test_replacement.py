@@ -46,7 +46,7 @@ def test_what_goes_comes_back_from_swap_one_page_at_a_time(policy):
     side.run(space, runs(*(record(FIRST + i, STORE) for i in order)))
     cnt = side.vm.cnt
     assert (cnt.v_zfod, cnt.v_io_faults, cnt.v_pdwakeups) == (8, 16, 0)
-    assert "vmpfw" in side.sleeps
+    assert "swwrt" in side.sleeps
     assert len(resident(side, space)) == 4
     assert side.shadow.pages_checked == 16
     assert side.shadow.mismatches == []
