@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 from hardware_sim.disk import BLOCK_SIZE
@@ -32,6 +33,8 @@ from services.ports.pager import (
     PagesRead,
     PagesReadAll,
     Peek,
+    PutChunk,
+    PutPagesStart,
     PutPagesStartAll,
     PutRun,
     SwapDisk,
@@ -126,7 +129,7 @@ class PagerCore:
         )
 
     def put_pages_start(self, runs: list[PutRun], data: bytes, sync: bool) -> PutPagesStartAll:
-        """Start to write pages: new blocks, clusters of at most 16, halved down to 4 when space is scattered.
+        """Start to write pages: to new blocks of swap (swap_pager_putpages), or to their files (vnode_pager_putpages).
 
         Of those without `sync`, vm.swap_async_max overlap; a caller with `sync` waits.
         """
@@ -135,9 +138,19 @@ class PagerCore:
             raise Refused(
                 Reason.FIELD_OUT_OF_RANGE, "data", f"{len(data)} bytes", f"{pages} pages of {BLOCK_SIZE} bytes"
             )
+        for i, run in enumerate(runs):
+            if run.file and run.first + run.count > self._file_pages(run.file):
+                raise Refused(Reason.FIELD_OUT_OF_RANGE, f"runs[{i}].first", run.first, "pages within the file")
         if sync:
             self._ctx.count("vmglue.pager.sync_puts", len(runs))
-        answers = self._swap.putpages(runs, memoryview(data), sync)
+        answers: list[PutPagesStart] = []
+        rest = memoryview(data)
+        for to_file, group in groupby(runs, lambda run: run.file != 0):
+            put = list(group)
+            size = sum(run.count for run in put) * BLOCK_SIZE
+            part = rest[:size]
+            answers += self._vnode_write(put, part) if to_file else self._swap.putpages(put, part, sync)
+            rest = rest[size:]
         self._publish()
         return PutPagesStartAll(answers)
 
@@ -285,6 +298,30 @@ class PagerCore:
         ctx.event(Kind.VNODE_READ, file, first, count)
         io = Io(False, file, first, count, -1, due, failed)
         return GetPagesStart(VmPager.PEND, self._ios.add(io), due, first, count)
+
+    def _vnode_write(self, runs: list[PutRun], data: memoryview) -> list[PutPagesStart]:
+        """vnode_pager_putpages: the device has the contents from now on, unless it fails."""
+        answers, at = [], 0
+        for run in runs:
+            chunks = []
+            for first in range(run.first, run.first + run.count, VNODE_CLUSTER_PAGES):
+                count = min(VNODE_CLUSTER_PAGES, run.first + run.count - first)
+                chunks.append(self._vnode_chunk(run.file, first, data[at : at + count * BLOCK_SIZE]))
+                at += count * BLOCK_SIZE
+            answers.append(PutPagesStart(chunks))
+        return answers
+
+    def _vnode_chunk(self, file: int, first: int, data: memoryview) -> PutChunk:
+        """Start one write of at most a cluster."""
+        ctx, count = self._ctx, len(data) // BLOCK_SIZE
+        due, fails = self._vnodes.queue.start(ctx.now_us, first, count, write=True)
+        failed = bool(ctx.env.ask("disk_write_error", lambda: fails))
+        if not failed:
+            self._vnodes.write(file, first, data)
+        ctx.count("vm.stats.vm.v_vnodeout")
+        ctx.count("vm.stats.vm.v_vnodepgsout", count)
+        ctx.event(Kind.VNODE_WRITE, file, first, count)
+        return PutChunk(self._ios.add(Io(True, file, first, count, -1, due, failed)), due, first, count)
 
     def _finish_read(self, io: Io) -> bytes | None:
         if io.block >= 0:

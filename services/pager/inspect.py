@@ -68,6 +68,10 @@ def digest(swap: SwapPager, vnodes: VnodePager, ios: IoTable) -> bytes:
     numbers += [vnodes.queue.rng, *vnodes.queue.busy_until_us, *ios.async_ends_us]
     state.update(repr((numbers, sorted(swap.meta.objects))).encode())
     state.update(repr([(file.name, file.pages, file.key) for file in vnodes.files]).encode())
+    for file in vnodes.files:
+        state.update(repr(sorted(file.written)).encode())
+        for pindex in sorted(file.written):
+            state.update(file.written[pindex])
     for number, io in ios.pending.items():
         state.update(repr((number, io.write, io.obj, io.first, io.count, io.block, io.due_us, io.failed)).encode())
     entries = np.stack(swap.meta.entries())

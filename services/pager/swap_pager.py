@@ -29,7 +29,7 @@ _STAMP_WORDS = [0, 1, 2, 3, 4, 511]
 
 @dataclass(slots=True)
 class Io:
-    """A device operation under way; a read of a file has block -1."""
+    """A device operation under way; one of a file has block -1."""
 
     write: bool
     """It writes."""

@@ -1,4 +1,7 @@
-"""Pages of image files (vnode_pager.c): synthesised from the file's name and the offset, with a disk's latency."""
+"""Pages of files (vnode_pager.c): synthesised from the file's name and the offset until written.
+
+They lie on a disk of their own, with its latency.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware_sim.disk import DeviceQueue
+from hardware_sim.disk import BLOCK_SIZE, DeviceQueue
 from services.pager.checksum import WORDS
 
 VNODE_CLUSTER_PAGES = 16
@@ -32,6 +35,8 @@ class Vnode:
     """Size in pages."""
     key: int
     """What its contents are mixed from."""
+    written: dict[int, bytes] = field(default_factory=dict)
+    """Contents of the pages that were written, by pindex."""
 
 
 @dataclass(slots=True)
@@ -41,7 +46,7 @@ class VnodePager:
     seed: int
     """Seed of the contents and of the latency."""
     queue: DeviceQueue = field(init=False)
-    """When reads end."""
+    """When reads and writes end."""
     files: list[Vnode] = field(default_factory=list)
     """Files by id - 1."""
     by_name: dict[str, int] = field(default_factory=dict)
@@ -62,12 +67,22 @@ class VnodePager:
         return file
 
     def contents(self, file: int, first: int, count: int) -> bytes:
-        """Contents of pages: mixed words, words 3 and 511 zero; the first page begins like an ELF file."""
-        words = _mixed(self.files[file - 1].key, first * WORDS, count * WORDS).reshape(count, WORDS)
+        """Contents of pages as last written; before that mixed words, words 3 and 511 zero, and an ELF header first."""
+        vnode = self.files[file - 1]
+        words = _mixed(vnode.key, first * WORDS, count * WORDS).reshape(count, WORDS)
         words[:, _ZERO_WORDS] = 0
         if first == 0:
             words[0, : len(_ELF_HEADER)] = _ELF_HEADER
+        for pindex in range(first, first + count) if vnode.written else ():
+            if pindex in vnode.written:
+                words[pindex - first] = np.frombuffer(vnode.written[pindex], np.uint64)
         return words.tobytes()
+
+    def write(self, file: int, first: int, data: memoryview) -> None:
+        """Replace the contents of consecutive pages; whoever reads them from now on gets these."""
+        written = self.files[file - 1].written
+        for at in range(0, len(data), BLOCK_SIZE):
+            written[first + at // BLOCK_SIZE] = bytes(data[at : at + BLOCK_SIZE])
 
 
 def _mixed(key: int, first: int, count: int) -> NDArray[np.uint64]:

@@ -10,6 +10,7 @@ from hardware_sim.mmu import U64Array
 from hardware_sim.walk import WalkStop, walk
 from services.physmem.machine import Machine
 from services.physmem.ops import AccessOp, FaultKind, FaultOp
+from services.physmem.state import OBJ_MIGHTBEDIRTY, VmObject
 from services.physmem.vm_fault import vm_fault
 from services.physmem.vm_map import VmMap
 from services.ports.common import Outcome, Stop, Suspension
@@ -99,6 +100,11 @@ def _walk(vm: Machine, map_: VmMap, runs: U64Array, budget_us: int, batch: _Batc
     return None
 
 
+def _is_own(obj: VmObject, kind: FaultKind) -> bool:
+    """What the page holds follows from the thread's own references: no file's that others may write, too."""
+    return obj.anonymous or (kind is FaultKind.MAJOR and not obj.flags & OBJ_MIGHTBEDIRTY)
+
+
 def _mapped(vm: Machine, fault: FaultOp, batch: _Batch) -> None:
     """A fault is resolved: charge it, and show the contents of a page that was not made of zeros just now."""
     outcome, kind = batch.outcome, fault.kind
@@ -108,7 +114,7 @@ def _mapped(vm: Machine, fault: FaultOp, batch: _Batch) -> None:
     else:
         outcome.minor += 1
     m = fault.frame
-    if kind is FaultKind.MAJOR or (kind is not FaultKind.ZERO_FILL and vm.objects[vm.pages.object[m]].anonymous):
+    if kind is not FaultKind.ZERO_FILL and _is_own(vm.objects[vm.pages.object[m]], kind):
         row = _ROW.pack(outcome.next_record, fault.va >> vm.arch.page_shift)
         head, last = vm.ram.read(m, 0, _STAMP_HEAD), vm.ram.read(m, vm.arch.page_size - _WORD, _WORD)
         batch.observed.append(row + head + last)

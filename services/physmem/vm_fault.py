@@ -28,7 +28,7 @@ from services.physmem.page_busy import (
 )
 from services.physmem.pmap import pmap_enter, pmap_unwire, vpn_of
 from services.physmem.replacement import make_room
-from services.physmem.state import ObjectType, VmObject
+from services.physmem.state import OBJ_MIGHTBEDIRTY, ObjectType, VmObject
 from services.physmem.vm_fault_around import PFBAK, PFFOR, vm_fault_prefault
 from services.physmem.vm_map import (
     MAP_ENTRY_IN_TRANSITION,
@@ -46,6 +46,7 @@ from services.physmem.vm_object import (
     vm_object_pip_add,
     vm_object_pip_wakeup,
     vm_object_reference,
+    vm_object_set_writeable_dirty,
     vm_object_shadow,
 )
 from services.physmem.vm_page import (
@@ -171,11 +172,15 @@ def _failed(vm: Machine, map_: VmMap, op: FaultOp, error: KernReturn | Suspensio
 
 
 def _fast_path(vm: Machine, map_: VmMap, op: FaultOp, found: Lookup, m: int) -> bool:
-    """The top object holds a valid page: map it. A page that may become writable must not be busy."""
+    """The top object holds a valid page: map it.
+
+    A page that may become writable must not be busy, and one of a file must be known to become dirty.
+    """
     pages, writable = vm.pages, found.prot & VM_PROT_WRITE
     if pages.valid[m] != vm.bits_all or pages.flags[m] & PG_DOOMED:
         return False
-    if writable and (pages.busy_lock[m] != VPB_UNBUSIED or not found.object.anonymous):
+    may_dirty = found.object.anonymous or found.object.flags & OBJ_MIGHTBEDIRTY
+    if writable and (pages.busy_lock[m] != VPB_UNBUSIED or not may_dirty):
         return False
     pmap_enter(vm, map_.id, vpn_of(vm, op.va), m, found.prot, found.wired, found.fault_type)
     if writable and found.fault_type & VM_PROT_WRITE:
@@ -413,6 +418,8 @@ def _fault_found(
 
 def _fault_map(vm: Machine, map_: VmMap, op: FaultOp, found: Lookup, m: int) -> KernReturn:
     """Dirty, map, wire or activate, and unbusy the page."""
+    if found.prot & VM_PROT_WRITE:
+        vm_object_set_writeable_dirty(found.object)
     if found.prot & VM_PROT_WRITE and found.fault_type & VM_PROT_WRITE and not op.wiring:
         vm_page_dirty(vm, m)
         vm_pager_page_unswapped(vm, m)

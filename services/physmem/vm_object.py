@@ -9,7 +9,7 @@ import numpy as np
 from services.physmem.page_array import PG_DOOMED, VPB_UNBUSIED
 from services.physmem.page_busy import vm_page_busied
 from services.physmem.pmap import pmap_remove_all
-from services.physmem.state import OBJ_DEAD, OBJ_ONEMAPPING, ObjectType, Vm, VmObject, vm_pager_flush
+from services.physmem.state import OBJ_DEAD, OBJ_MIGHTBEDIRTY, OBJ_ONEMAPPING, ObjectType, Vm, VmObject, vm_pager_flush
 from services.physmem.vm_page import (
     vm_page_cache_free,
     vm_page_free,
@@ -153,6 +153,12 @@ def vm_object_pip_wakeup(vm: Vm, object_: VmObject, count: int = 1) -> None:
         _terminate_finish(vm, object_)
 
 
+def vm_object_set_writeable_dirty(object_: VmObject) -> None:
+    """A page of the object may be written from now on: of a file that means that it may have to be written back."""
+    if object_.type == ObjectType.VNODE:
+        object_.flags |= OBJ_MIGHTBEDIRTY
+
+
 def vm_object_page_remove(vm: Vm, object_: VmObject, start: int, end: int) -> None:
     """Free the object's pages of [start, end) and their swap blocks (vm_object_page_remove, swap_pager_freespace).
 
@@ -281,11 +287,12 @@ def _move_pages(vm: Vm, object_: VmObject, backing: VmObject) -> None:
 
 
 def _all_shadowed(object_: VmObject, backing: VmObject) -> bool:
-    """Every page of the backing object within the shadow's window is resident in the shadow."""
+    """The shadow has every page of the backing object within its window, in memory or in swap."""
     if backing.type != ObjectType.DEFAULT or backing.cached:
         return False
-    offset = object_.backing_offset
-    return all(i - offset in object_.resident for i in backing.resident if offset <= i < offset + object_.size)
+    offset, size = object_.backing_offset, object_.size
+    hidden = (i - offset for i in backing.resident if offset <= i < offset + size)
+    return all(i in object_.resident or i in object_.swapped for i in hidden)
 
 
 def _bypass(vm: Vm, object_: VmObject, backing: VmObject) -> None:

@@ -188,7 +188,7 @@ def _handle(vm: Vm, scan: _Scan, escape: Escape, m: int) -> bool:
 def _launder(vm: Vm, scan: _Scan, m: int) -> bool:
     """vm_pageout_clean: choose a cluster around a dirty page; False if the page may not be written now."""
     object_ = vm.objects[vm.pages.object[m]]
-    if not _swap_pageouts_ok(vm) or object_.flags & OBJ_DEAD or not object_.anonymous:
+    if object_.flags & OBJ_DEAD or (object_.anonymous and not _swap_pageouts_ok(vm)):
         vm_page_requeue(vm, m)
         return False
     run = _cluster(vm, object_, m)
@@ -258,8 +258,7 @@ def _flush_runs(vm: Vm, scan: _Scan) -> int:
     if not runs:
         return 0
     vm_pager_flush(vm)
-    pages = vm.pages
-    requests = [PutRun(pages.object[run[0]], pages.pindex[run[0]], len(run)) for run in runs]
+    requests = [_put_run(vm, run) for run in runs]
     data = vm.ram.gather([m for run in runs for m in run])
     answers = vm.pager.put_pages_start(requests, data, sync=False).runs
     failed = 0
@@ -268,6 +267,12 @@ def _flush_runs(vm: Vm, scan: _Scan) -> int:
         scan.laundered += written
         failed += written == 0
     return failed
+
+
+def _put_run(vm: Vm, run: list[int]) -> PutRun:
+    """What the pager is told of a cluster."""
+    object_ = vm.objects[vm.pages.object[run[0]]]
+    return PutRun(object_.id, vm.pages.pindex[run[0]], len(run), object_.file)
 
 
 def _put_started(vm: Vm, run: list[int], answer: PutPagesStart) -> int:
@@ -281,7 +286,8 @@ def _put_started(vm: Vm, run: list[int], answer: PutPagesStart) -> int:
         at += chunk.count
         if chunk.status == VmPager.PEND:
             vm.writes[chunk.io] = PageWrite(object_.id, chunk.first, frames)
-            object_.swapped.update(dict.fromkeys(range(chunk.first, chunk.first + chunk.count)))
+            if object_.anonymous:
+                object_.swapped.update(dict.fromkeys(range(chunk.first, chunk.first + chunk.count)))
             vm.ctx.io_started(chunk.io, chunk.due_us)
             vm.ctx.event(Kind.PAGEOUT_WRITE, object_.id, chunk.first, chunk.count)
             written += chunk.count

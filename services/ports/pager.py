@@ -181,6 +181,8 @@ class PutRun:
     """First pindex."""
     count: U32 = 0
     """Pages; their contents follow one another in the request's data."""
+    file: U64 = 0
+    """Id of the file whose pages they are; 0: the pages are anonymous and go to swap."""
 
 
 @dataclass(slots=True)
@@ -276,7 +278,11 @@ class PagerPort(Protocol):
         ...
 
     def put_pages_start(self, runs: list[PutRun], data: bytes, sync: bool) -> PutPagesStartAll:
-        """Start to write pages: new blocks, clusters of at most 16, halved down to 4 when space is scattered."""
+        """Start to write pages, in clusters of at most 16.
+
+        Anonymous ones get new blocks of swap, clusters halved down to 4 when space is scattered; those of a file keep
+        their places in it.
+        """
         ...
 
     def put_pages_finish(self, ios: list[U64]) -> IoStatus:

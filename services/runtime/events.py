@@ -118,6 +118,7 @@ class Kind(IntEnum):
     SWAP_FULL = 98, "swp_pager_getswapspace", 0, "wanted", "avail"
     SWAP_FREE = 99, "swp_pager_freeswapspace", 0, "object", "pages"
     VNODE_READ = 100, "vnode_pager_getpages", 0, "file", "pindex", "pages"
+    VNODE_WRITE = 102, "vnode_pager_putpages", 0, "file", "pindex", "pages"
     SWAP_IO_ERROR = 101, "swp_pager_async_iodone", 0, "object", "pindex", "pages", "write"
     # any
     PREEMPT = 120, "mi_switch", 0, "line", "concerned", "depth"

@@ -36,6 +36,12 @@ def put(core, obj, first, *numbers, sync=False):
     return answer.chunks
 
 
+def put_file(core, file, first, *numbers):
+    """Write pages of a file and finish the writes; the statuses."""
+    (answer,) = core.put_pages_start([PutRun(9, first, len(numbers), file)], pages(*numbers), False).runs
+    return finish_writes(core, [chunk.io for chunk in answer.chunks])
+
+
 def finish_writes(core, ios):
     wait(core)
     return core.put_pages_finish(ios).statuses

@@ -43,13 +43,19 @@ def settle(pager, due_us):
 
 def test_pages_in_swap_come_back_and_the_rest_goes_on_alike(pagers):
     first, second = pagers
-    started = first.put_pages_start([PutRun(5, 0, PAGES)], data(PAGES), sync=False)
+    file = first.vnode_open("data", 9).file
+    started = first.put_pages_start([PutRun(5, 0, PAGES), PutRun(6, 2, 3, file)], data(PAGES + 3), sync=False)
     chunks = [chunk for answer in started.runs for chunk in answer.chunks]
     moved(first, second)
     for pager in pagers:
         settle(pager, max(chunk.due_us for chunk in chunks))
         assert set(pager.put_pages_finish([chunk.io for chunk in chunks]).statuses) == {VmPager.OK}
     assert first.peek(5, list(range(PAGES))) == second.peek(5, list(range(PAGES)))
+    reads = [pager.get_pages_start(6, ObjectKind.VNODE, file, 2, 0, 2, False) for pager in pagers]
+    settle(first, reads[0].due_us)
+    settle(second, reads[1].due_us)
+    contents = [pager.get_pages_finish([reads[0].io]).reads[0].data for pager in pagers]
+    assert contents == [data(PAGES + 3)[PAGES * BLOCK_SIZE :]] * 2
     again = [pager.put_pages_start([PutRun(6, 3, 7)], data(7, 99), sync=True) for pager in pagers]
     assert again[0] == again[1]
     assert first.digest() == second.digest()

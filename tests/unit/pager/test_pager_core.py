@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pager_setup import booted, counter, events, finish_writes, get, page, pages, put, wait
+from pager_setup import booted, counter, events, finish_writes, get, page, pages, put, put_file, wait
 
 from hardware_sim.disk import BLOCK_SIZE, DeviceQueue
 from services.pager.checksum import page_checksums
@@ -298,6 +298,41 @@ def test_the_end_of_a_file_and_files_that_were_never_opened():
     assert get(core, 0, VNODE, 0, file=file)[2].status is VmPager.ERROR
 
 
+def test_pages_of_files_are_written_in_place_beside_those_of_swap():
+    core = booted()
+    file = core.vnode_open("data", 30).file
+    before = get(core, 0, VNODE, 0, ahead=29, file=file)[2].data
+    runs = [PutRun(1, 0, 2), PutRun(7, 4, 18, file), PutRun(8, 29, 1, file), PutRun(1, 2, 1)]
+    answers = core.put_pages_start(runs, pages(*range(22)), False).runs
+    chunks = [[(chunk.first, chunk.count) for chunk in answer.chunks] for answer in answers]
+    assert chunks == [[(0, 2)], [(4, 16), (20, 2)], [(29, 1)], [(2, 1)]]
+    assert [answer.converted for answer in answers] == [True, False, False, False]
+    assert finish_writes(core, [chunk.io for answer in answers for chunk in answer.chunks]) == [VmPager.OK] * 5
+    after = get(core, 0, VNODE, 0, ahead=29, file=file)[2].data
+    places = [range(4), range(22, 29)]
+    kept = [before[p * BLOCK_SIZE : (p + 1) * BLOCK_SIZE] for part in places for p in part]
+    assert [after[p * BLOCK_SIZE : (p + 1) * BLOCK_SIZE] for part in places for p in part] == kept
+    assert after[4 * BLOCK_SIZE : 22 * BLOCK_SIZE] == pages(*range(2, 20))
+    assert after[29 * BLOCK_SIZE :] == page(20)
+    assert get(core, 1, SWAP, 0, ahead=2)[2].data[: 2 * BLOCK_SIZE] == pages(0, 1)
+    assert (counter(core, "vm.stats.vm.v_vnodeout"), counter(core, "vm.stats.vm.v_vnodepgsout")) == (3, 19)
+    assert (counter(core, "vm.stats.vm.v_swapout"), core.swap_status().used) == (2, 3)
+    assert next((e.subject, e.a, e.b) for e in events(core) if e.kind == Kind.VNODE_WRITE) == (file, 4, 16)
+
+
+def test_a_write_that_the_disk_refuses_leaves_the_file_as_it_was():
+    core = booted()
+    file = core.vnode_open("data", 30).file
+    before = get(core, 0, VNODE, 3, file=file)[2].data
+    core.inject([Answers("disk_write_error", [1])])
+    assert put_file(core, file, 3, 5) == [VmPager.ERROR]
+    assert get(core, 0, VNODE, 3, file=file)[2].data == before
+    assert put_file(core, file, 3, 5) == [VmPager.OK]
+    assert get(core, 0, VNODE, 3, file=file)[2].data == page(5)
+    with pytest.raises(Refused, match="pages within the file"):
+        put_file(core, file, 29, 1, 2)
+
+
 def test_sysctls():
     core = booted(swap_pages=256, page_count=32768)
     put(core, 1, 0, 1, 2)
@@ -370,10 +405,12 @@ def test_the_digest_sees_contents_metadata_and_operations_under_way():
         digest(lambda core: put(core, 2, 0, 1, 2)),
         digest(write, lambda core: core.get_pages_start(1, SWAP, 0, 0, 0, 0, False)),
         digest(lambda core: core.vnode_open("sh", 3)),
+        digest(lambda core: put_file(core, core.vnode_open("sh", 3).file, 1, 4)),
+        digest(lambda core: put_file(core, core.vnode_open("sh", 3).file, 1, 5)),
         digest(lambda core: os.pwrite(core._swap.space.devices[0].file._fd, b"x", 5), write),
     ]
-    assert len(set(states[:6])) == 6
-    assert states[6] == states[1]
+    assert len(set(states[:8])) == 8
+    assert states[8] == states[1]
 
 
 def test_boot_forgets_everything_and_close_gives_the_file_back(tmp_path):

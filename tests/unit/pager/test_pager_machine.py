@@ -4,20 +4,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from naive_pager import NaivePager
-from pager_setup import booted, get, page, put
+from pager_setup import booted, get, page, put, put_file
 
 from services.ports.pager import ObjectKind, PageRange, VmPager
 
 objects = st.integers(1, 3)
 pindexes = st.integers(0, 70)
+FILE_PAGES = 41
 
 
 class PagerMachine(RuleBasedStateMachine):
-    """Pages of four objects go out, come in, are freed, handed on and forgotten."""
+    """Pages of four objects go out, come in, are freed, handed on and forgotten; those of a file keep their places."""
 
     @initialize(nblks=st.integers(3, 700))
     def boot(self, nblks):
         self.core, self.naive, self.written = booted(swap_pages=nblks), NaivePager(nblks), 0
+        self.file = self.core.vnode_open("data", FILE_PAGES).file
+        self.file_pages = [get(self.core, 0, ObjectKind.VNODE, p, file=self.file)[2].data for p in range(FILE_PAGES)]
 
     @rule(obj=objects, first=pindexes, count=st.integers(1, 40))
     def put(self, obj, first, count):
@@ -26,6 +29,23 @@ class PagerMachine(RuleBasedStateMachine):
         chunks = put(self.core, obj, first, *numbers)
         expected = self.naive.put(obj, first, [page(number) for number in numbers])
         assert [(chunk.first, chunk.count, chunk.status is VmPager.PEND) for chunk in chunks] == expected
+
+    @rule(first=st.integers(0, 40), count=st.integers(1, 40))
+    def put_file(self, first, count):
+        count = min(count, FILE_PAGES - first)
+        numbers = range(self.written, self.written + count)
+        self.written += count
+        assert set(put_file(self.core, self.file, first, *numbers)) == {VmPager.OK}
+        self.file_pages[first : first + count] = [page(number) for number in numbers]
+
+    @rule(pindex=st.integers(0, 40), behind=st.integers(0, 8), ahead=st.integers(0, 31))
+    def get_file(self, pindex, behind, ahead):
+        first, count, read = get(self.core, 0, ObjectKind.VNODE, pindex, behind, ahead, self.file)
+        assert (first, count) == (
+            max(pindex - behind, 0),
+            min(pindex + ahead + 1, FILE_PAGES) - max(pindex - behind, 0),
+        )
+        assert read.data == b"".join(self.file_pages[first : first + count])
 
     @rule(obj=objects, pindex=pindexes, behind=st.integers(0, 20), ahead=st.integers(0, 20))
     def get(self, obj, pindex, behind, ahead):

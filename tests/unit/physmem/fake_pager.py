@@ -30,6 +30,7 @@ class FakePager:
 
     Attributes:
         swap: Contents by object and pindex.
+        file_contents: Contents of written pages of files, by file and pindex.
         contiguous: Runs of pages that one read may cover; by default everything is.
         calls: Names of the methods called, in order.
         broken: Pages (object or file, pindex) whose reads fail.
@@ -39,7 +40,7 @@ class FakePager:
         self.ctx, self.swap_pages, self.latency_us = ctx, swap_pages, latency_us
         self.swap, self.files, self.reads, self.writes = {}, {}, {}, {}
         self.seen, self.calls, self.broken, self.last_io = set(), [], set(), 0
-        self.file_pages = {}
+        self.file_pages, self.file_contents = {}, {}
         self.max_read = 16
 
     def vnode_open(self, name, pages):
@@ -61,7 +62,7 @@ class FakePager:
             data = [(np.arange(512, dtype=np.uint64) + file * 1000003 + p * 7919) for p in range(first, first + count)]
             for page in data:
                 page[3] = page[511] = 0
-            pages = [page.tobytes() for page in data]
+            pages = [self.file_contents.get((file, first + i), page.tobytes()) for i, page in enumerate(data)]
             key = file
         else:
             if (obj, pindex) not in self.swap:
@@ -88,15 +89,16 @@ class FakePager:
         assert not sync, "only the page daemon writes"
         answers, at = [], 0
         for run in runs:
-            full = len(self.swap) + run.count > self.swap_pages
+            full = not run.file and len(self.swap) + run.count > self.swap_pages
             chunk = PutChunk(0, 0, run.first, run.count, VmPager.FAIL)
             if not full:
+                kept, key = (self.file_contents, run.file) if run.file else (self.swap, run.obj)
                 for p in range(run.first, run.first + run.count):
-                    self.swap[run.obj, p] = data[at + (p - run.first) * PAGE : at + (p - run.first + 1) * PAGE]
+                    kept[key, p] = data[at + (p - run.first) * PAGE : at + (p - run.first + 1) * PAGE]
                 self.last_io += 1
                 self.writes[self.last_io] = VmPager.OK
                 chunk = PutChunk(self.last_io, self.ctx.now_us + self.latency_us, run.first, run.count, VmPager.PEND)
-            answers.append(PutPagesStart([chunk], not full and run.obj not in self.seen))
+            answers.append(PutPagesStart([chunk], not full and not run.file and run.obj not in self.seen))
             if not full:
                 self.seen.add(run.obj)
             at += run.count * PAGE

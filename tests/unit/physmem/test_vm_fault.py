@@ -7,6 +7,7 @@ import pytest
 from map_side import BASE, EXEC, FIRST, LOAD, PAGE, STORE, MapSide, record, runs
 
 from hardware_sim.cpu import COSTS
+from services.physmem.state import OBJ_MIGHTBEDIRTY
 from services.ports.common import Stop
 from services.ports.physmem import KernReturn, MapOp, MapOpKind
 
@@ -191,6 +192,32 @@ def test_file_page_is_read_once_and_shared_by_all_who_map_it():
     assert side.run(second, runs(record(FIRST, EXEC), record(FIRST + 1, LOAD))).major == 0
     assert side.pager.calls.count("get_pages_start") == 1
     side.verify(first, second)
+
+
+def test_what_is_stored_in_a_shared_file_is_written_and_read_back():
+    side = MapSide()
+    writer, reader = (side.space(8, file="data", file_pages=8, shared=True) for _ in range(2))
+    for space in (writer, reader):
+        side.shadow.share(space, FIRST, 8)
+    side.run(writer, runs(*[record(FIRST + i, STORE) for i in range(4)]))
+    (obj,) = side.vm.objects
+    assert obj.flags & OBJ_MIGHTBEDIRTY
+    stored = [side.vm.ram.read(obj.resident[i], 0, PAGE) for i in range(4)]
+    side.evict(writer)
+    side.evict(reader)
+    assert (obj.resident, obj.cached) == ({}, {})
+    assert set(side.pager.file_contents) == {(1, i) for i in range(4)}
+    assert side.run(reader, runs(*[record(FIRST + i, LOAD) for i in range(8)])).major == 1
+    assert [side.vm.ram.read(obj.resident[i], 0, PAGE) for i in range(4)] == stored
+    assert not vm_dirty(side, obj)
+    side.run(writer, runs(record(FIRST + 1, STORE)))
+    assert vm_dirty(side, obj) == [1]
+    assert side.vm.ram.read(obj.resident[1], 24, 8) == (2).to_bytes(8, "little"), "the version counts on"
+    side.verify(writer, reader)
+
+
+def vm_dirty(side, obj):
+    return [i for i in sorted(obj.resident) if side.vm.pages.dirty[obj.resident[i]]]
 
 
 def test_private_mapping_of_a_file_is_copied_on_write():

@@ -269,6 +269,16 @@ def test_a_hidden_backing_object_is_bypassed(vm):
     assert sound(vm) is True
 
 
+def test_a_page_that_the_shadow_has_in_swap_hides_the_one_behind_it(vm):
+    shadow, backing = shadowed(vm, size=2)
+    resident(vm, backing, 0)
+    resident(vm, backing, 1)
+    resident(vm, shadow, 0)
+    shadow.type, shadow.swapped = ObjectType.SWAP, {1: None}
+    vm_object_collapse(vm, shadow)
+    assert (shadow.backing, sorted(shadow.resident), vm.objects.bypasses) == (0, [0], 1)
+
+
 def test_terminating_a_shadow_drops_its_reference_on_the_backing_object(vm):
     shadow, backing = shadowed(vm)
     vm_object_deallocate(vm, shadow)

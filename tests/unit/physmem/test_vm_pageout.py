@@ -373,12 +373,22 @@ def test_anonymous_pages_wait_if_told_to(vm, defer, disable, free, laundered):
     assert pageout_scan(vm, 2).laundered == laundered
 
 
-def test_dirty_file_pages_are_not_written(vm):
+@pytest.mark.parametrize("setting", ["defer_swap_pageouts", "disable_swap_pageouts"])
+def test_dirty_file_pages_are_written_to_their_file_whatever_is_said_of_swap(vm, setting):
+    setattr(vm.tun, setting, 1)
+    vm.pager.vnode_open("data", 4)
     file = vm_object_allocate(vm, ObjectType.VNODE, 4, file=1)
     a, b = inactive(vm, file, range(2))
     short(vm, 2)
-    assert pageout_scan(vm, 2).laundered == 0
-    assert vm.pages.queued(PQ_INACTIVE) == [a, b]
+    assert pageout_scan(vm, 2).laundered == 2
+    assert set(vm.pager.file_contents) == {(1, 0), (1, 1)}
+    assert vm.pager.swap == {}
+    end_writes(vm)
+    assert [int(vm.pages.dirty[m]) for m in (a, b)] == [0, 0]
+    assert (file.type, file.swapped, sound(vm)) == (ObjectType.VNODE, {}, True)
+    short(vm, 2)
+    assert pageout_scan(vm, 2).freed == 2
+    assert sorted(file.cached) == [0, 1]
 
 
 # Active scan
