@@ -16,7 +16,6 @@ import grpc
 import structlog
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from clients.boot_id import boot_id_teller
 from clients.exits import BadInput
@@ -29,8 +28,14 @@ from protos.machine_pb2_grpc import add_MachineServiceServicer_to_server
 from services.runtime.config import is_private
 from services.runtime.counters import MemoryBoard
 from services.runtime.health_socket import health_socket
-from services.runtime.limits import CONCURRENT_RPCS_MAX, MACHINE_WORKERS, MESSAGE_BYTES_MAX
+from services.runtime.limits import (
+    CONCURRENT_RPCS_MAX,
+    MACHINE_VIEWER_STREAMS_MAX,
+    MACHINE_WORKERS,
+    MESSAGE_BYTES_MAX,
+)
 from services.runtime.node import ABOUT_PROCESSES, NodeServicer
+from services.runtime.reflection import serve_reflection
 from services.runtime.remote import KEEPALIVE_MS
 from services.runtime.roles import role_guard
 from services.runtime.service_health import ServiceHealth, UpstreamWatch, trouble_below
@@ -195,7 +200,7 @@ class _Server:
         if self._node.tracing is not None:
             found.append(self._node.tracing.interceptor())
         if self._tls is not None:
-            found.append(role_guard(self._node.boot_id))
+            found.append(role_guard(self._node.boot_id, MACHINE_VIEWER_STREAMS_MAX))
         return found
 
     def _serve_metrics(self, address: str) -> grpc.ServerInterceptor:
@@ -223,7 +228,7 @@ class _Server:
         common_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(self._node), server)
         health_pb2_grpc.add_HealthServicer_to_server(self.kept.health.servicer, server)
         channelz.add_channelz_servicer(server)
-        reflection.enable_server_reflection((_NAME, *ABOUT_PROCESSES), server)
+        serve_reflection((_NAME, *ABOUT_PROCESSES), server)
 
 
 def _open_probe(stack: ExitStack, path: str, told: ServiceHealth) -> None:

@@ -14,6 +14,12 @@ MACHINE_WORKERS = 24
 """Threads that answer calls of machine.proto; a stream holds one."""
 STREAMS_MAX = 16
 """Streams of machine.proto at once (runs that are followed, events that are watched): the other threads stay free."""
+VIEWER_STREAMS_MAX = 4
+"""Streams that all viewers of one service have open at once, of reflection and of health."""
+MACHINE_VIEWER_STREAMS_MAX = 8
+"""The same of machine.proto, watched events included: the rest of STREAMS_MAX is for operators."""
+REFLECTION_IDLE_S = 10.0
+"""Time after which a reflection stream ends on which nothing is asked: it holds a thread."""
 KEPT_ANSWERS = 4096
 """Answers of changing calls that are kept for repeats."""
 KEPT_BYTES = 32 << 20

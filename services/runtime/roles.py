@@ -7,6 +7,7 @@ everything.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from enum import StrEnum
 from functools import cache, lru_cache, wraps
@@ -88,6 +89,14 @@ OTHERS: dict[str, dict[frozenset[Role], tuple[str, ...]]] = {
     },
 }  # fmt: skip
 """What the rpcs of other services than the ports' need."""
+STREAMS = frozenset(
+    {
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/vmglue.machine.v1.MachineService/WatchEvents",
+    }
+)
+"""What a viewer may call and keep open for as long as it wants."""
 
 
 @cache
@@ -109,14 +118,17 @@ def _of_port(service: str, rpc: Any) -> frozenset[Role]:
     return SERVICES if rpc.method in CALLED_BY_SERVICES[service] else OPERATORS
 
 
-def role_guard(boot_id: int) -> HandlerWrapper:
+def role_guard(boot_id: int, viewer_streams: int) -> HandlerWrapper:
     """An interceptor that ends the calls of those whose certificate does not permit them.
 
-    The status is UNAUTHENTICATED where the certificate names no role, PERMISSION_DENIED where it names another one.
+    The status is UNAUTHENTICATED where the certificate names no role, PERMISSION_DENIED where it names another one, and
+    RESOURCE_EXHAUSTED where viewers have as many streams open as they may, so that they cannot keep others out.
 
     Args:
         boot_id: Of the answering process, for its refusals.
+        viewer_streams: Streams that all viewers together may have open.
     """
+    free = threading.BoundedSemaphore(viewer_streams)
 
     def guard(method: str, behavior: Behavior, _: bool) -> Behavior:
         permitted = needs().get(method, frozenset())
@@ -124,7 +136,9 @@ def role_guard(boot_id: int) -> HandlerWrapper:
         @wraps(behavior)  # what it is marked with goes along
         def guarded(request: Any, context: grpc.ServicerContext, *more: Any) -> Any:
             try:
-                admit_caller(context.auth_context(), permitted)
+                roles = admit_caller(context.auth_context(), permitted)
+                if method in STREAMS and not roles & SERVICES:
+                    _take_stream(context, free, viewer_streams)
             except Refused as refused:
                 context.abort_with_status(cast("grpc.Status", refusal(refused, boot_id)))
             return behavior(request, context, *more)
@@ -134,22 +148,37 @@ def role_guard(boot_id: int) -> HandlerWrapper:
     return HandlerWrapper(guard)
 
 
-def admit_caller(auth: Any, permitted: frozenset[Role]) -> None:
+def _take_stream(context: grpc.ServicerContext, free: threading.BoundedSemaphore, limit: int) -> None:
+    """Count one more stream of a viewer, until its call ends.
+
+    Raises:
+        Refused: There are as many as there may be.
+    """
+    if not free.acquire(blocking=False):
+        raise Refused(Reason.QUOTA, "streams", limit, f"at most {limit} of all viewers at once; try again later")
+    if not context.add_callback(free.release):
+        free.release()
+
+
+def admit_caller(auth: Any, permitted: frozenset[Role]) -> frozenset[Role]:
     """Refuse a caller whose certificate does not permit the call.
 
     Args:
         auth: What the connection proved, as gRPC tells it.
         permitted: Roles that may make the call.
 
+    Returns:
+        The caller's roles.
+
     Raises:
         Refused: The caller has no role, or another one.
     """
     if auth.get("transport_security_type") != [b"ssl"]:
-        return
+        return OPERATORS
     names = tuple(auth.get("peer_uri", ()))
     roles = roles_in(names)
     if roles & permitted:
-        return
+        return roles
     wanted = f"{URI}{' or '.join(sorted(permitted, reverse=True))}" if permitted else "nobody"
     if roles:
         raise Refused(Reason.ROLE, "certificate", ", ".join(sorted(roles)), wanted)

@@ -17,18 +17,18 @@ import grpc
 import structlog
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from protos import common_pb2_grpc
 from services.runtime.config import Exit, ServiceConfig, read_config
 from services.runtime.context import Context
 from services.runtime.counters import CounterBoard, MemoryBoard
 from services.runtime.health_socket import health_socket
-from services.runtime.limits import CONCURRENT_RPCS_MAX, WORKERS
+from services.runtime.limits import CONCURRENT_RPCS_MAX, VIEWER_STREAMS_MAX, WORKERS
 from services.runtime.logs import set_up_logs
 from services.runtime.node import ABOUT_PROCESSES, NodeServicer, board_state
 from services.runtime.process import keep_freed_memory
 from services.runtime.redis_board import RedisBoard
+from services.runtime.reflection import serve_reflection
 from services.runtime.remote import DEADLINE_S, KEEPALIVE_MS, LARGE_MESSAGES, Caller, connect, open_channel
 from services.runtime.roles import role_guard
 from services.runtime.rpc import grpc_of, messages_of, service_of
@@ -146,7 +146,7 @@ class _Server:
         if self._tracing is not None:
             found.append(self._tracing.interceptor())
         if self._config.tls is not None:
-            found.append(role_guard(self._boot_id))
+            found.append(role_guard(self._boot_id, VIEWER_STREAMS_MAX))
         return found
 
     def run(self, build: Build, stopping: threading.Event) -> None:
@@ -241,7 +241,7 @@ class _Server:
         common_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(node), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         channelz.add_channelz_servicer(server)
-        reflection.enable_server_reflection((_full_name(self._port), *ABOUT_PROCESSES), server)
+        serve_reflection((_full_name(self._port), *ABOUT_PROCESSES), server)
 
     def _upstreams_ready(self, process: Process, stopping: threading.Event) -> bool:
         """Wait until the services below serve; False if this one is told to stop.

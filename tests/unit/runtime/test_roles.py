@@ -15,7 +15,7 @@ import services
 from protos import common_pb2, machine_pb2
 from services.runtime.binding import methods_of, reads_of
 from services.runtime.errors import Reason, Refused
-from services.runtime.roles import CALLED_BY_SERVICES, HEAVY_READS, PORTS, Role, admit_caller, needs
+from services.runtime.roles import CALLED_BY_SERVICES, HEAVY_READS, PORTS, STREAMS, Role, admit_caller, needs
 from services.runtime.rpc import service_of
 
 OURS = [
@@ -25,13 +25,22 @@ BEYOND = [health_pb2, reflection_pb2, channelz_pb2]
 UPSTREAMS = {"physmem": ["pager"], "kstack": ["physmem"], "scheduler": ["physmem", "kstack"], "pager": []}
 
 
-def rpcs(modules):
+def described(modules):
     return {
-        f"/{service.full_name}/{method.name}"
+        f"/{service.full_name}/{method.name}": method
         for module in modules
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
+
+
+def rpcs(modules):
+    return set(described(modules))
+
+
+def test_the_streams_of_viewers_are_named():
+    streams = {name for name, rpc in described(OURS + BEYOND).items() if rpc.client_streaming or rpc.server_streaming}
+    assert {name for name in streams if Role.VIEWER in needs()[name]} == STREAMS
 
 
 def test_the_table_has_every_rpc_of_every_proto_and_no_other():
