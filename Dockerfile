@@ -3,9 +3,10 @@
 FROM python:3.11-slim-bookworm AS dependencies
 RUN python -m venv --without-pip /opt/venv
 WORKDIR /src
+RUN apt-get update -qq && apt-get install --yes -qq --no-install-recommends binutils >/dev/null
 COPY pyproject.toml deploy/requirements.py deploy/trim.sh ./
 # Dependencies first: they change less often than the sources. What only their developers need is left out.
-RUN python requirements.py >/requirements \
+RUN python requirements.py otel >/requirements \
     && pip --python /opt/venv/bin/python install --no-cache-dir --quiet --requirement /requirements \
     && sh trim.sh /opt/venv
 

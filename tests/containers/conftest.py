@@ -50,12 +50,14 @@ class Stack:
     def __init__(self, secrets_folder: Path, *files: Path, **settings: str) -> None:
         self.name = f"vmglue-test-{secrets.token_hex(4)}"
         self.ports = {part: free_port() for part in (*PROCESSES, "redis")}
+        self.metrics_ports = {part: free_port() for part in PROCESSES}
         self.files = [ROOT / "docker-compose.yml", *files]
         self._secrets = secrets_folder
         self.first_logs = ""
         """What containers wrote until all were healthy for the first time."""
         variables = {f"VMGLUE_{part.upper()}_PORT": str(port) for part, port in self.ports.items()}
         variables["VMGLUE_PORT"] = variables.pop("VMGLUE_ORCHESTRATOR_PORT")
+        variables |= {f"VMGLUE_{part.upper()}_METRICS_PORT": str(port) for part, port in self.metrics_ports.items()}
         self.environment = {
             "COMPOSE_PROJECT_NAME": self.name,
             "VMGLUE_MACHINE": self.name,

@@ -5,12 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import pytest
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from collector import collecting, swap_out
 from systems import start_system
 
 from clients.run import Run
@@ -20,38 +17,12 @@ from services.runtime.remote import node_info
 from services.runtime.tracing import is_wanted
 
 
-class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps every span with the name of its service."""
-
-    def __init__(self):
-        self.spans = {}
-
-    def Export(self, request, context):  # noqa: N802, ARG002 - as the protocol wants it
-        for resource in request.resource_spans:
-            about = {entry.key: entry.value.string_value for entry in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                self.spans |= {span.span_id: (about["service.name"], span) for span in scope.spans}
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-    def chain(self, span_id):
-        """A span and those that it is part of, as service and name."""
-        while span_id in self.spans:
-            service, span = self.spans[span_id]
-            yield f"{service}: {span.name}"
-            span_id = span.parent_span_id
-
-
 @pytest.fixture
 def collector(monkeypatch):
-    servicer = Collector()
-    server = grpc.server(ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1000000")
-    yield servicer
-    server.stop(None).wait()
+    with collecting("127.0.0.1") as (servicer, port):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1000000")
+        yield servicer
 
 
 def test_a_swap_out_is_one_trace_from_its_decision_to_the_write(collector):
@@ -64,31 +35,9 @@ def test_a_swap_out_is_one_trace_from_its_decision_to_the_write(collector):
         run = Run(here.kernel, load_workload("tiny"))
         run.boot()
         assert run.report(run.execute())["event_hash"] == there["event_hash"]
-    (root,) = (span for _, span in collector.spans.values() if span.name == "run tiny")
-    trace = {key: (service, span) for key, (service, span) in collector.spans.items() if span.trace_id == root.trace_id}
-    assert calls < len(trace) <= len(collector.spans)
-    told = defaultdict(list)
-    for key, (service, span) in trace.items():
-        for event in span.events:
-            told[service, event.name].append(key)
-    swapouts = set(told["scheduler", "swapout_procs"])
-    assert swapouts
-    inside = [key for key in told["kstack", "vm_thread_swapout"] if _above(trace, key) & swapouts]
-    assert inside, "a stack is swapped out inside of the call in which swapout_procs decided"
-    (write, *_) = told["pager", "swap_pager_putpages"]
-    chain = list(collector.chain(write))
-    assert chain[0].startswith("pager: PagerService/")
-    assert any(step.startswith("physmem: PhysmemService/") for step in chain)
+    chain = swap_out(collector, "run tiny")
     assert chain[-1] == "orchestrator: run tiny"
-
-
-def _above(trace, key):
-    """Keys of the spans that a span is part of."""
-    found = set()
-    while key in trace:
-        found.add(key)
-        key = trace[key][1].parent_span_id
-    return found
+    assert calls < len(collector.spans)
 
 
 @pytest.mark.parametrize(
