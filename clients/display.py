@@ -120,6 +120,12 @@ def summary(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _busy(report: Mapping[str, Any]) -> str:
+    """How busy each processor was."""
+    shares = [f"{100 * busy / max(1, report['virtual_seconds'] * 1e6):.0f} %" for busy in report["cpu_busy_us"]]
+    return f"{len(shares)}, busy for {', '.join(shares)} of the time"
+
+
 def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     faults, kstacks, integrity = report["faults"], report["kstacks"], report["integrity"]
     memory = sum(row["pss_bytes"] for row in report["services"])
@@ -129,6 +135,7 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             "time",
             f"{duration(report['virtual_seconds'] * 1e6)} virtual in {duration(report['wall_seconds'] * 1e6)} wall",
         ),
+        ("CPU", _busy(report)),
         ("references", f"{report['references']:,} ({report['references_per_second']:,}/s)"),
         ("dispatches", f"{report['dispatches']:,} with {report['rpcs']:,} calls"),
         (

@@ -160,6 +160,7 @@ class Orchestrator:
                 without_kstack_usage_prof=not machine.kstack_usage_prof,
                 no_swapping=machine.no_swapping,
                 swap_debug=machine.swap_debug,
+                ncpu=machine.ncpu,
                 preempt_seed=machine.preempt_seed,
                 without_invariants=not machine.invariants,
                 **common,

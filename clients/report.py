@@ -175,6 +175,7 @@ def build_report(
         "wall_seconds": round(wall_seconds, 3),
         **_tally(run, wall_seconds),
         **_paging(merged, stats),
+        "cpu_busy_us": stats.cpu_busy_us,
         "latency_us": _latencies(stats),
         "recovery": recovery(stats, rows, {program.name for program in run.workload.programs if program.pressure}),
         "swappability": swappability([row for row in rows if row.flags & P_SYSTEM == 0]),

@@ -32,6 +32,8 @@ VISIT = 8
 """References to a page at a visit, where a workload does not say."""
 CLASSES = {"normal": 3, "realtime": 2, "fifo": 10, "idle": 4}
 """Classes of rtprio(2) with the kernel's numbers."""
+NCPU_MAX = 64
+"""Most processors of a machine."""
 RTPRIO_MAX = 31
 """Lowest priority within a class."""
 ARRIVALS = ("regular", "poisson")
@@ -69,6 +71,8 @@ class Machine:
     """Swap devices, in the order of swapon."""
     hz: int = 1000
     """Clock ticks a second."""
+    ncpu: int = 1
+    """Processors."""
     seed: int = 1
     """Seed of start times, sleeps and the device."""
     preempt_seed: int = 0

@@ -22,6 +22,7 @@ from clients.workload_model import (
     KERNELS,
     KSTACK_PAGES_LIMIT,
     MIB,
+    NCPU_MAX,
     PAGE,
     PATTERNS,
     RTPRIO_MAX,
@@ -160,6 +161,7 @@ _MACHINE_KEYS = {
     "cpu.mips": _Key("mips", _integer(1, 100_000)),
     "ram": _Key("ram", RAM),
     "hz": _Key("hz", _integer(10, 10_000)),
+    "ncpu": _Key("ncpu", _integer(1, NCPU_MAX)),
     "seed": _Key("seed", SEED),
     "preempt_seed": _Key("preempt_seed", SEED),
 }

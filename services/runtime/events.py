@@ -69,7 +69,7 @@ class Kind(IntEnum):
     PROC_EXEC = 33, "kern_execve", 0, "pid", "vmspace"
     PROC_EXIT = 34, "exit1", 0, "pid", "status", "cpu_us"
     PROC_REAPED = 35, "vm_waitproc", 678, "pid", "parent"
-    SWITCH = 36, "mi_switch", 0, "tid", "budget_us"
+    SWITCH = 36, "mi_switch", 0, "tid", "budget_us", "cpu"
     SLEEP = 37, "sched_sleep", 0, "tid", "priority", "timeout_us"
     WAKEUP = 38, "setrunnable", 0, "tid", "wakeup_swapper"
     SWAPOUT = 39, "swapout", 1091, "pid", "resident", "swtick"

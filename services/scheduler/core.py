@@ -69,6 +69,7 @@ from services.scheduler.proc_flags import (
     VM_SWAP_IDLE,
     VM_SWAP_NORMAL,
 )
+from services.scheduler.smp import MAXCPU, boot_cpus, busy_us
 from services.scheduler.state import INIT, ExitFrame, SchedState, Thread, TimerKind
 from services.scheduler.upcalls import absorb, suspend
 
@@ -107,9 +108,12 @@ class SchedulerCore:
                 raise Refused(Reason.FIELD_OUT_OF_RANGE, name, value, "1 or more")
         if config.bare and not (config.allow_inject and self._ctx.inject_permitted):
             raise Refused(Reason.INJECTION_REFUSED, "bare", True, "a system that was started with injection allowed")
+        if not 1 <= config.ncpu <= MAXCPU:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "ncpu", config.ncpu, f"1 to {MAXCPU}")
         self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject, not config.without_invariants)
         preempt = PreemptStream.seeded(config.preempt_seed, "scheduler")
         self._begin(SchedState(config, prng=config.seed, preempt=preempt))
+        boot_cpus(self.k.s)
         boot_kernel(self.k)
         return Empty()
 
@@ -299,9 +303,10 @@ class SchedulerCore:
             bytes(s.wakeup_resident),
             bytes(s.wakeup_swapped),
             bytes(s.major_fault),
-            s.idle_us,
+            s.latest_us * len(s.cpus) - sum(busy_us(s)),
             bytes(s.wakeup_resident_at),
             bytes(s.wakeup_swapped_at),
+            busy_us(s),
         )
 
     def sysctl_get(self) -> Settings:

@@ -19,6 +19,7 @@ from services.scheduler.kthreads import hold_main, init_main, vm_pageout_worker
 from services.scheduler.proc_flags import P_SYSTEM, TDI_SWAPPED
 from services.scheduler.runq import loadav, mi_switch, on_cpu, sched_choose, schedcpu
 from services.scheduler.sleepq import sleepq_timeout, wakeup
+from services.scheduler.smp import SKEW_US, idle, next_cpu, others_busy, wait_for
 from services.scheduler.state import (
     INIT,
     ExecFrame,
@@ -81,6 +82,7 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
     s = k.s
     k.limit_us = limit_us if limit_us > 0 else s.now_us + _UNBOUNDED_US
     while True:
+        next_cpu(k)
         loadav(k)
         schedcpu(k)
         absorb(k)
@@ -88,11 +90,14 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
             continue
         td = sched_choose(k)
         if td is None:
+            if others_busy(s):
+                idle(k)
+                continue
             dispatch = _idle(k, limit_us)
             if dispatch is not None:
                 return dispatch
             continue
-        if mi_switch(k, td, COSTS.context_switch_us):
+        if wait_for(k, td) or mi_switch(k, td, COSTS.context_switch_us):
             continue
         on_cpu(k, td)
         p = s.allproc[td.td_pid]
@@ -153,6 +158,8 @@ def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
     due = next_due(k)
     until = s.schedcpu_due_us if due is None else min(due, s.schedcpu_due_us)
     budget = min(td.td_slice_us, until - s.now_us)
+    if others_busy(s):
+        budget = min(budget, SKEW_US)
     if p.p_sig or must_exit(p, td):
         budget = 1
     s.user_ran_us = s.now_us
@@ -170,6 +177,7 @@ def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
         td.td_phase,
         td.td_fault_op,
         notices,
+        cpu=s.cpu,
     )
 
 

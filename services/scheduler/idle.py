@@ -12,6 +12,7 @@ from hardware_sim.clock import US_PER_SECOND, c_int
 from hardware_sim.cpu import COSTS
 from services.scheduler.kern import Kern
 from services.scheduler.proc_flags import P_INMEM, P_SYSTEM, TDF_CANSWAP, VM_SWAP_NORMAL
+from services.scheduler.smp import others_busy
 from services.scheduler.state import PagedaemonFrame, Proc, SwapperFrame, TimerKind, VmdaemonFrame
 
 _MARGIN_US = 2_000
@@ -42,7 +43,7 @@ def _quiet_until(k: Kern) -> int:
     s = k.s
     swapper = s.allproc[0].p_threads[0].td_frame
     busy = isinstance(swapper, SwapperFrame) and swapper.faultin is not None
-    if busy or s.runq or len(k.candidates) or s.scripted or k.ctx.env.preempts:
+    if busy or others_busy(s) or s.runq or len(k.candidates) or s.scripted or k.ctx.env.preempts:
         return s.now_us
     if s.vm_pageout_req_swapout & VM_SWAP_NORMAL:
         return s.now_us

@@ -20,6 +20,7 @@ from services.scheduler.proc_flags import (
     Prs,
     Tds,
 )
+from services.scheduler.smp import registers, running
 from services.scheduler.state import PROC0, ForkFrame, InitFrame, Proc, Thread, ThrNewFrame
 
 
@@ -48,13 +49,16 @@ def _queues(k: Kern) -> Iterator[str]:
     on_runq = set(queued)
     if len(on_runq) != len(queued):
         yield "a thread is on the run queue twice"
+    on_cpu = set(running(s))
+    if len(on_cpu) != len(running(s)):
+        yield "a thread is on two processors"
     asleep = {tid: channel for channel, tids in s.sleepqs.items() for tid in tids}
     for td in s.threads.values():
         name = f"tid {td.td_tid}"
         if (td.td_state is Tds.RUNQ) != (td.td_tid in on_runq):
             yield f"{name} in state {td.td_state.name} is {'' if td.td_tid in on_runq else 'not '}on the run queue"
-        if (td.td_state is Tds.RUNNING) != (td.td_tid == s.curthread):
-            yield f"{name} in state {td.td_state.name} is {'' if td.td_tid == s.curthread else 'not '}on the processor"
+        if (td.td_state is Tds.RUNNING) != (td.td_tid in on_cpu):
+            yield f"{name} in state {td.td_state.name} is {'' if td.td_tid in on_cpu else 'not '}on the processor"
         if asleep.get(td.td_tid, "") != td.td_wchan:
             yield f"{name} waits for {td.td_wchan!r} but is on the sleep queue {asleep.get(td.td_tid, '')!r}"
         if bool(td.td_wchan) != bool(td.td_inhibitors & TDI_SLEEPING):
@@ -140,6 +144,7 @@ def digest_state(k: Kern) -> bytes:
         sorted(s.sleepqs.items()),
         sorted(s.timers),
         sorted(s.ios),
+        *([(s.cpu, registers(s))] if len(s.cpus) > 1 else []),
     ):
         total.update(repr(part).encode())
     return total.digest()

@@ -72,8 +72,9 @@ class Kern:
         """Move the clock to a virtual time."""
         s = self.s
         s.now_us = self.ctx.now_us = now_us
+        s.latest_us = max(s.latest_us, now_us)
         config = s.config
-        self.ctx.ticks = ticks_at(config.start_ticks, config.hz, now_us)
+        self.ctx.ticks = ticks_at(config.start_ticks, config.hz, s.latest_us)
 
     def spend(self, td: Thread, us: int, depth: int = 0) -> None:
         """A thread uses the processor for `us` microseconds in the kernel; with a stack `depth`, interrupts see it."""

@@ -42,7 +42,7 @@ def exit1(k: Kern, td: Thread, f: ExitFrame) -> bool:
     s.zombproc[p.p_pid] = p
     p.p_state = Prs.ZOMBIE
     k.ctx.event(Kind.PROC_EXIT, p.p_pid, f.status, td.td_runtime_us)
-    sched_exit(k.proc(p.p_pptr).p_threads[0], td)
+    sched_exit(k, k.proc(p.p_pptr).p_threads[0], td)
     _reparent(k, p)
     wakeup(k, child_channel(p.p_pptr))
     td.td_state, td.td_frame = Tds.INACTIVE, None

@@ -78,7 +78,7 @@ def _thread_exit(k: Kern, td: Thread) -> None:
     p = s.allproc[td.td_pid]
     p.p_threads.remove(td)
     p.p_ru.add(td)
-    sched_exit(p.p_threads[0], td)
+    sched_exit(k, p.p_threads[0], td)
     k.ctx.event(Kind.THREAD_EXIT, td.td_tid, td.td_pid, len(p.p_threads))
     wakeup(k, _join_channel(td.td_cookie))
     if p.p_flag & P_SINGLE_EXIT and len(p.p_threads) == 1:

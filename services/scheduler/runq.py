@@ -1,9 +1,9 @@
 """The run queue, priorities and load of sched_4bsd.c and kern_synch.c (loadav).
 
 Queues of four priorities each, first come first served within one; a slice of hz / 10 ticks, then to the tail. The user
-priority is PUSER + estcpu / 8 + (nice + 20), estcpu being recent processor time in units of 1/128 s. Each second
-schedcpu lets it decay by 2 * load / (2 * load + 1), load being the average of a minute; a sleeper's decay of all but
-its first second is made up for when it wakes (updatepri). Deviations are in docs/fidelity.md.
+priority is PUSER + estcpu / (8 * processors) + (nice + 20), estcpu being recent processor time in units of 1/128 s.
+Each second schedcpu lets it decay by 2 * load / (2 * load + 1), load being the average of a minute; a sleeper's decay
+of all but its first second is made up for when it wakes (updatepri). Deviations are in docs/fidelity.md.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from services.scheduler.proc_flags import (
     PUSER,
     Tds,
 )
+from services.scheduler.smp import forward_wakeup, running
 from services.scheduler.state import Proc, Thread
 
 SLICE_US = 100_000
@@ -33,22 +34,29 @@ LOADAV_US = 5 * US_PER_SECOND
 _CEXP = (1884, 2014, 2036)
 """exp(-1/12), exp(-1/60), exp(-1/180) in units of 1 / FSCALE: what a sample leaves of the averages of 1, 5, 15 min."""
 _RQ_PPQ = 4
-_INVERSE_ESTCPU_WEIGHT = 8
 STATCLOCK_US = 1_000_000 // 128
 """Between two interrupts of the statistics clock; the first slice of a new thread is one (sched_fork_thread)."""
 _PRIO_RANGE = 40
-ESTCPU_US_MAX = (
-    _INVERSE_ESTCPU_WEIGHT * (_PRIO_RANGE + PRI_MAX_TIMESHARE - PRI_MIN_TIMESHARE) + _INVERSE_ESTCPU_WEIGHT - 1
-) * STATCLOCK_US
-"""ESTCPULIM: more recent processor time makes no difference."""
+
+
+def inverse_estcpu_weight(k: Kern) -> int:
+    """INVERSE_ESTCPU_WEIGHT: recent processor time, in ticks of the statistics clock, that costs one priority."""
+    return 8 * len(k.s.cpus)
+
+
+def estcpulim(k: Kern, estcpu_us: int) -> int:
+    """ESTCPULIM: more recent processor time makes no difference."""
+    weight = inverse_estcpu_weight(k)
+    limit = weight * (_PRIO_RANGE + PRI_MAX_TIMESHARE - PRI_MIN_TIMESHARE) + weight - 1
+    return min(estcpu_us, limit * STATCLOCK_US)
 
 
 def loadav(k: Kern) -> None:
-    """Take the samples of the load that are due (kern_synch.c loadav): threads on the run queue and the processor."""
+    """Take the samples of the load that are due (kern_synch.c loadav): threads on the run queue and processors."""
     s = k.s
     while s.loadav_due_us <= s.now_us:
         s.loadav_due_us += LOADAV_US
-        nrun = (len(s.runq) + (s.curthread != 0)) * FSCALE
+        nrun = (len(s.runq) + len(running(s))) * FSCALE
         s.ldavg = [(cexp * avg + nrun * (FSCALE - cexp)) // FSCALE for cexp, avg in zip(_CEXP, s.ldavg, strict=True)]
 
 
@@ -67,8 +75,8 @@ def schedcpu(k: Kern) -> None:
             moved = True
     if moved:
         heapify(s.runq)
-    if s.curthread:
-        _decayed_priority(k, s.threads[s.curthread])
+    for tid in running(s):
+        _decayed_priority(k, s.threads[tid])
 
 
 def _decayed_priority(k: Kern, td: Thread) -> None:
@@ -90,10 +98,10 @@ def updatepri(k: Kern, td: Thread) -> None:
     """
     s = k.s
     seconds = s.now_us // US_PER_SECOND - td.td_estcpu_at_us // US_PER_SECOND
-    td.td_estcpu_at_us = s.now_us
+    td.td_estcpu_at_us = max(s.now_us, td.td_estcpu_at_us)
     factor = 2 * s.ldavg[0]
-    td.td_estcpu_us = min(td.td_estcpu_us, ESTCPU_US_MAX)
-    while seconds and td.td_estcpu_us:
+    td.td_estcpu_us = estcpulim(k, td.td_estcpu_us)
+    while seconds > 0 and td.td_estcpu_us:
         td.td_estcpu_us = factor * td.td_estcpu_us // (factor + FSCALE)
         seconds -= 1
     resetpriority(k, td)
@@ -102,8 +110,8 @@ def updatepri(k: Kern, td: Thread) -> None:
 def resetpriority(k: Kern, td: Thread) -> None:
     """The user priority from recent processor time and nice (sched_4bsd.c resetpriority)."""
     if td.td_pri_class == PRI_TIMESHARE:
-        estcpu = min(td.td_estcpu_us, ESTCPU_US_MAX) // STATCLOCK_US
-        pri = PUSER + estcpu // _INVERSE_ESTCPU_WEIGHT + k.proc(td.td_pid).p_nice - PRIO_MIN
+        estcpu = estcpulim(k, td.td_estcpu_us) // STATCLOCK_US
+        pri = PUSER + estcpu // inverse_estcpu_weight(k) + k.proc(td.td_pid).p_nice - PRIO_MIN
         td.td_user_pri = max(PRI_MIN_TIMESHARE, min(pri, PRI_MAX_TIMESHARE))
 
 
@@ -119,14 +127,16 @@ def sched_nice(k: Kern, p: Proc, nice: int) -> None:
     k.candidates.update_all(p)
 
 
-def sched_exit(parent: Thread, child: Thread) -> None:
+def sched_exit(k: Kern, parent: Thread, child: Thread) -> None:
     """sched_exit_thread: the parent answers for the recent processor time of its child."""
-    parent.td_estcpu_us = min(parent.td_estcpu_us + child.td_estcpu_us, ESTCPU_US_MAX)
+    parent.td_estcpu_us = estcpulim(k, parent.td_estcpu_us + child.td_estcpu_us)
 
 
 def sched_add(k: Kern, td: Thread, preempted: bool = False) -> None:
     """Put a thread on the tail of its queue, or on the head if it was preempted (SRQ_PREEMPTED)."""
     td.td_state = Tds.RUNQ
+    td.td_runnable_us = max(k.s.now_us, td.td_asleep_since_us)
+    forward_wakeup(k)
     seq = k.next_seq()
     heappush(k.s.runq, (td.td_priority // _RQ_PPQ, -seq if preempted else seq, td.td_tid))
 
@@ -139,7 +149,7 @@ def sched_rem(k: Kern, td: Thread) -> None:
 
 
 def sched_choose(k: Kern) -> Thread | None:
-    """The thread that has the processor: the one that had it, unless a better one waits or its slice is over.
+    """The thread that has the present processor: the one that had it, unless a better one waits or its slice is over.
 
     Returns:
         None if nothing is runnable.
@@ -180,7 +190,7 @@ def mi_switch(k: Kern, td: Thread, cost_us: int) -> bool:
     k.set_time(s.now_us + cost_us)
     k.ctx.count("vm.stats.sys.v_swtch")
     td.td_switches += 1
-    k.ctx.event(Kind.SWITCH, td.td_tid, td.td_slice_us)
+    k.ctx.event(Kind.SWITCH, td.td_tid, td.td_slice_us, s.cpu)
     return True
 
 
@@ -191,7 +201,7 @@ def on_cpu(k: Kern, td: Thread) -> None:
     if not k.is_kernel(td):
         s = k.s
         samples = s.wakeup_swapped if td.td_wake_swapped else s.wakeup_resident
-        samples += (s.now_us - td.td_wake_us).to_bytes(8, "little")
+        samples += max(s.now_us - td.td_wake_us, 0).to_bytes(8, "little")
         times = s.wakeup_swapped_at if td.td_wake_swapped else s.wakeup_resident_at
         times += s.now_us.to_bytes(8, "little")
     td.td_wake_us = -1

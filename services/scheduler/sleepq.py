@@ -211,7 +211,7 @@ def _resume(k: Kern, td: Thread) -> bool:
     td.td_wchan = td.td_wmesg = ""
     td.td_timeout = 0
     td.td_flags &= ~TDF_SINTR
-    slept = k.s.now_us - td.td_asleep_since_us
+    slept = max(k.s.now_us - td.td_asleep_since_us, 0)  # another processor's clock may be behind
     td.td_sleep_us += slept
     if td.td_flags & TDF_CANSWAP:
         td.td_swappable_us += slept

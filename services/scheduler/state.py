@@ -238,6 +238,8 @@ class Thread:
     td_swappable_us: int = 0
     """The part of it with TDF_CANSWAP set."""
     td_asleep_since_us: int = 0
+    td_runnable_us: int = 0
+    """Virtual time from which on it can be on a processor."""
     td_references: int = 0
     td_switches: int = 0
     td_phase: int = 0
@@ -345,12 +347,34 @@ Timer: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(slots=True)
+class Cpu:
+    """struct pcpu: a processor, of which the one that the kernel runs on has its registers in SchedState."""
+
+    idle: bool = False
+    """It has nothing to do, and its clock stands."""
+    now_us: int = 0
+    """Its clock, in virtual microseconds."""
+    idle_us: int = 0
+    """Time without a runnable thread."""
+    curthread: int = 0
+    """Thread on it; 0: none."""
+    lastthread: int = 0
+    """Thread that was on it last."""
+
+
+@dataclass(slots=True)
 class SchedState:
     """Everything that the scheduler knows."""
 
     config: SchedulerBoot
     now_us: int = 0
     idle_us: int = 0
+    latest_us: int = 0
+    """The clock that is furthest ahead: `ticks` follows it."""
+    cpu: int = 0
+    """Processor that the kernel runs on; now_us, idle_us, curthread and lastthread are its own."""
+    cpus: list[Cpu] = field(default_factory=lambda: [Cpu()])
+    """All processors, but for what is kept above of the present one."""
     prng: int = 0
     """State of the generator that perturbs starts and sleeps."""
     seq: int = 0

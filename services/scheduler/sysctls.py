@@ -6,7 +6,7 @@ from hardware_sim.clock import INT_MAX, INT_MIN
 from services.ports.common import Setting, Settings
 from services.runtime.errors import Reason, Refused
 from services.scheduler.kern import Kern
-from services.scheduler.runq import SLICE_US
+from services.scheduler.runq import FSCALE, SLICE_US
 
 _ALWAYS = {"vm.panic_on_oom": "vm_panic_on_oom"}
 _SWAPPING = {
@@ -31,7 +31,13 @@ def sysctl_get(k: Kern) -> Settings:
     """All of them, sorted by name."""
     s = k.s
     values = {name: int(getattr(s, attribute)) for name, attribute in _writable(k).items()}
-    values |= {"hw.ncpu": 1, "kern.hz": s.config.hz, "kern.lastpid": s.last_pid, "kern.sched.quantum": SLICE_US}
+    values |= {
+        "hw.ncpu": s.config.ncpu,
+        "kern.hz": s.config.hz,
+        "kern.lastpid": s.last_pid,
+        "kern.sched.quantum": SLICE_US,
+    }
+    values |= {"vm.loadavg.fscale": FSCALE} | {f"vm.loadavg.{n}": load for n, load in enumerate(s.ldavg)}
     values |= {name: k.ctx.counters.get(name, 0) for name in _METER}
     return Settings([Setting(name, values[name]) for name in sorted(values)])
 

@@ -74,8 +74,10 @@ class SchedulerStats:
     major_fault: bytes = b""
     """Start of a page read by a fault to the thread's return to the processor."""
     idle_us: I64 = 0
-    """Virtual time without a runnable thread."""
+    """Virtual time without a runnable thread, of all processors together, in microseconds."""
     wakeup_resident_at: bytes = b""
     """Virtual times at which the wakeups of wakeup_resident ended."""
     wakeup_swapped_at: bytes = b""
     """The same of wakeup_swapped."""
+    cpu_busy_us: list[I64] = field(default_factory=list)
+    """What each processor has worked, in microseconds."""

@@ -131,6 +131,8 @@ class Dispatch:
     """Address spaces changed since the last dispatch, in order."""
     reason: str = ""
     """DEADLOCK: who waits for what."""
+    cpu: U32 = 0
+    """Processor that is to run the thread; its clock is `now_us`, others' may be ahead or behind."""
 
 
 @dataclass(slots=True)
@@ -165,6 +167,8 @@ class SchedulerBoot:
     """Built without INVARIANTS: the KASSERTs of the C code are gone, its panics stay."""
     preempt_seed: U64 = 0
     """Seed of what others do where the C code drops a lock or sleeps; 0: nothing."""
+    ncpu: U32 = 1
+    """Processors, 1 to 64."""
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from driver import SECOND, booted
 
 from services.scheduler.proc_flags import PSOCK
-from services.scheduler.runq import ESTCPU_US_MAX, FSCALE, loadav, sched_exit, schedcpu, updatepri
+from services.scheduler.runq import FSCALE, estcpulim, loadav, sched_exit, schedcpu, updatepri
 
 
 def test_the_load_of_a_busy_minute_nears_the_number_of_runnable_threads():
@@ -53,11 +53,11 @@ def test_a_parent_answers_for_its_child_up_to_the_limit():
     driver.report(elapsed_us=10)
     parent, child = driver.thread(100), driver.thread(101)
     parent.td_estcpu_us, child.td_estcpu_us = 1000, 500
-    sched_exit(parent, child)
+    sched_exit(driver.m.core.k, parent, child)
     assert parent.td_estcpu_us == 1500
-    child.td_estcpu_us = ESTCPU_US_MAX
-    sched_exit(parent, child)
-    assert parent.td_estcpu_us == ESTCPU_US_MAX
+    child.td_estcpu_us = limit = estcpulim(driver.m.core.k, 1 << 60)
+    sched_exit(driver.m.core.k, parent, child)
+    assert parent.td_estcpu_us == limit
 
 
 def test_a_kernel_priority_outlives_schedcpu():
