@@ -33,6 +33,7 @@ from clients.trace import (
     Trace,
 )
 from clients.workload_model import CALLS, Phase
+from services.scheduler import syscalls
 
 TEXT_VPN, TEXT_PAGES = 0x400, 16
 """Where the program's image lies."""
@@ -65,6 +66,8 @@ def made_trace(name: str, phases: Sequence[Phase]) -> Trace:
     program = _Made([np.empty(0, np.uint64)], [])
     threads: list[_Made] = []
     for number, phase in enumerate(phases):
+        if phase.mlock:
+            program.memory_call(syscalls.MLOCK, phase.mlock)
         for pause_us, part in _bursts(number, phase):
             if pause_us:
                 program.add(Op.SLEEP, pause_us, CALLS[phase.call], _TIMESPEC)
@@ -76,6 +79,8 @@ def made_trace(name: str, phases: Sequence[Phase]) -> Trace:
                 for op in (Op.THR_NEW, Op.THR_JOIN):
                     for index in range(first, 1 + len(threads)):
                         program.add(op, index)
+        if phase.mlock:
+            program.memory_call(syscalls.MUNLOCK, phase.mlock)
     program.add(Op.EXIT)
     for thread in threads:
         thread.add(Op.THR_EXIT)
@@ -94,9 +99,13 @@ class _Made:
     runs: list[Runs]
     ops: list[tuple[int, int, int, int, int, int]]
 
-    def add(self, op: Op, a: int = 0, b: int = 0, c: int = 0) -> None:
+    def add(self, op: Op, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> None:
         """An operation behind the records so far."""
-        self.ops.append((sum(map(len, self.runs)), op, a, b, c, 0))
+        self.ops.append((sum(map(len, self.runs)), op, a, b, c, d))
+
+    def memory_call(self, number: int, pages: int) -> None:
+        """A system call about the first pages of its memory."""
+        self.add(Op.SYSCALL, number, -1, MEMORY_VPN << PAGE_SHIFT, pages << PAGE_SHIFT)
 
     def task(self, info: TaskInfo) -> TaskTrace:
         """The task, complete."""

@@ -354,6 +354,7 @@ class Orchestrator:
                         pri_class=CLASSES[program.rtprio[0]],
                         rtprio=program.rtprio[1],
                         rss_limit=program.rss_limit,
+                        memlock_limit=program.memlock_limit,
                     )
                 )
         return requests

@@ -124,6 +124,8 @@ class Phase:
     """Length of a pause, which comes before each burst; 0: none."""
     call: str = "nanosleep"
     """System call in which it pauses, one of CALLS."""
+    mlock: int = 0
+    """Pages, from the start of its memory, that it wires with mlock(2) while the phase lasts; 0: none."""
     threads: int = 1
     """Each burst is done by so many threads, which are started for it and waited for; 1: by the program itself."""
 
@@ -152,6 +154,8 @@ class Program:
     """Class of rtprio(2), one of CLASSES, and the priority in it, 0 (best) to RTPRIO_MAX."""
     rss_limit: int = 0
     """RLIMIT_RSS, in pages; 0: all memory that was free at boot."""
+    memlock_limit: int = 0
+    """RLIMIT_MEMLOCK, in pages; 0: none."""
     repeat: int = 1
     """Executions of each instance, one after the other in the same process."""
     think_us: int = 0

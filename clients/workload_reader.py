@@ -187,6 +187,7 @@ _PROGRAM_KEYS = {
     "nice": _Key("nice", _integer(-20, 20)),
     "rtprio": _Key("rtprio", _rtprio),
     "rss_limit": _Key("rss_limit", _pages),
+    "memlock_limit": _Key("memlock_limit", _pages),
     "repeat": _Key("repeat", _integer(1, 1_000_000)),
     "sleep_scale": _Key("sleep_scale", _number(0.01, 1000)),
     "memory_scale": _Key("memory_scale", _integer(1, 64)),
@@ -204,6 +205,7 @@ _PHASE_KEYS = {
     "burst": _Key("burst", _REFERENCES),
     "think": _Key("think_us", _duration),
     "call": _Key("call", _choice(tuple(CALLS))),
+    "mlock": _Key("mlock", _pages),
     "threads": _THREADS,
 }
 _DAEMON_KEYS = {

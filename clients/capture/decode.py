@@ -311,6 +311,9 @@ class Stream:
             self._touch(call.args[where], length, KIND_STORE)
         elif action is Action.PTRACE and call.args[0] in POKES:
             self._op(Op.SYSCALL, call.number, -1, call.args[2], POKE_BYTES)
+        elif action is Action.MLOCK:
+            addr, length = (*call.args, 0, 0)[:2]
+            self._op(Op.SYSCALL, call.number, -1, addr, length)
         elif action in (Action.SLEEP, Action.USERACC):
             self._sleep(call, result)
         elif action in (Action.READ, Action.WRITE):

@@ -10,7 +10,7 @@ import numpy as np
 from hardware_sim.arch import Arch
 from hardware_sim.arch import arch as arch_named
 from hardware_sim.mmu import U64Array
-from services.physmem import checkpoint, glue, inspect, kstack_pages, situation, vm_pageout
+from services.physmem import checkpoint, glue, inspect, kstack_pages, situation, vm_mmap, vm_pageout
 from services.physmem.access import access
 from services.physmem.checks import check_maps, digest_maps
 from services.physmem.imgact import (
@@ -203,7 +203,7 @@ class PhysmemCore:
         return self._done(MapResults(Status.SUSPENDED, vm.suspend(change, sleep, op), list(change.results)))
 
     def wired_ranges(self, vmspace: int) -> WiredRanges:
-        """System wirings of an address map."""
+        """Wirings of an address map, the system's and the program's."""
         return WiredRanges(inspect.wired_ranges(self.vm.space_map(vmspace)))
 
     def vm_map_trylock(self, vmspaces: list[int]) -> MapLocks:
@@ -236,15 +236,49 @@ class PhysmemCore:
         map_ = vm.space(vmspace).map
         wire = vm.resume(op, WireOp) if op else WireOp(vmspace, addr, len)
         result = glue.vslock(vm, map_, addr, len, wire)
+        return self._wired(wire, result, op, Kind.VSLOCK, (vmspace, addr, len))
+
+    def _wired(self, wire: WireOp, result: int | Suspension, op: int, kind: Kind, about: tuple[int, int, int]) -> Errno:
+        """The answer of a call that wires: its sleep, or its errno with the event that tells of it."""
         if isinstance(result, Suspension):
-            return self._done(Errno(Status.SUSPENDED, vm.suspend(wire, result, op)))
-        vm.ctx.event(Kind.VSLOCK, vmspace, addr, len, result)
+            return self._done(Errno(Status.SUSPENDED, self.vm.suspend(wire, result, op)))
+        self.vm.ctx.event(kind, *about, result)
         return self._done(Errno(error=result))
 
     def vsunlock(self, vmspace: int, addr: int, len: int) -> Empty:
         """vsunlock (vm_glue.c:215-223)."""
         glue.vsunlock(self.vm, self.vm.space(vmspace).map, addr, len)
         return self._done(Empty())
+
+    # vm_mmap.c: wiring by programs
+
+    def mlock(self, vmspace: int, addr: int, len: int, memlock: int, op: int) -> Errno:
+        """vm_mlock: wire pages for the program, within RLIMIT_MEMLOCK (bytes); EINVAL, ENOMEM, EAGAIN or 0."""
+        vm = self.vm
+        map_ = vm.space(vmspace).map
+        wire = vm.resume(op, WireOp) if op else WireOp(vmspace, addr, len, user=True)
+        result = vm_mmap.vm_mlock(vm, map_, addr, len, memlock, wire)
+        return self._wired(wire, result, op, Kind.MLOCK, (vmspace, addr, len))
+
+    def munlock(self, vmspace: int, addr: int, len: int) -> Errno:
+        """sys_munlock: take the program's wiring off a range; EINVAL, ENOMEM or 0."""
+        error = vm_mmap.sys_munlock(self.vm, self.vm.space(vmspace).map, addr, len)
+        self.vm.ctx.event(Kind.MUNLOCK, vmspace, addr, len, error)
+        return self._done(Errno(error=error))
+
+    def mlockall(self, vmspace: int, how: int, memlock: int, op: int) -> Errno:
+        """sys_mlockall: wire what is mapped (MCL_CURRENT 1), will be (MCL_FUTURE 2); EINVAL, ENOMEM, EAGAIN or 0."""
+        vm = self.vm
+        map_ = vm.space(vmspace).map
+        wire = vm.resume(op, WireOp) if op else WireOp(vmspace, 0, 0, user=True)
+        result = vm_mmap.sys_mlockall(vm, map_, how, memlock, wire)
+        return self._wired(wire, result, op, Kind.MLOCKALL, (vmspace, how, memlock))
+
+    def munlockall(self, vmspace: int) -> Errno:
+        """sys_munlockall: take all wirings of the program off, and wire nothing in future; ENOMEM or 0."""
+        error = vm_mmap.sys_munlockall(self.vm, self.vm.space(vmspace).map)
+        self.vm.ctx.event(Kind.MUNLOCKALL, vmspace, error)
+        return self._done(Errno(error=error))
 
     def vm_imgact_hold_page(self, file: str, file_pages: int, offsets: list[int], op: int) -> HeldPages:
         """vm_imgact_hold_page (vm_glue.c:230-262): pin the pages at byte offsets of a file, read if need be."""

@@ -12,7 +12,7 @@ from services.physmem.page_array import PQ_ACTIVE, PQ_INACTIVE
 from services.physmem.page_busy import vm_page_xbusied
 from services.physmem.pmap import pmap_extract, vpn_of
 from services.physmem.state import VmObject
-from services.physmem.vm_map import VmMap, VmMapEntry
+from services.physmem.vm_map import MAP_ENTRY_USER_WIRED, VmMap, VmMapEntry
 from services.physmem.vmspace import vmspace_resident_count
 from services.ports.physmem import (
     FilePages,
@@ -100,16 +100,17 @@ def image_mappings(vm: Machine) -> list[ImageMapping]:
 
 
 def wired_ranges(map_: VmMap) -> list[WiredRange]:
-    """Wired parts of a map in address order, neighbours with equal counts joined."""
+    """Wired parts of a map in address order, neighbours that are wired alike joined."""
     ranges: list[WiredRange] = []
     for entry in map_.entries:
         if entry.wired_count == 0:
             continue
+        count, user = entry.system_wired_count, bool(entry.eflags & MAP_ENTRY_USER_WIRED)
         last = ranges[-1] if ranges else None
-        if last and last.end == entry.start and last.count == entry.wired_count:
+        if last and (last.end, last.count, last.user) == (entry.start, count, user):
             last.end = entry.end
         else:
-            ranges.append(WiredRange(entry.start, entry.end, entry.wired_count))
+            ranges.append(WiredRange(entry.start, entry.end, count, user))
     return ranges
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from services.physmem.imgact import vnode_object
 from services.physmem.machine import Machine
 from services.physmem.ops import MapChangeOp, WireOp
+from services.physmem.pmap import pmap_wired_count
 from services.physmem.vm_map import (
     MAP_ENTRY_COW,
     MAP_ENTRY_NEEDS_COPY,
     MAP_ENTRY_UNFAULTABLE,
+    MAP_WIREFUTURE,
     VM_INHERIT_COPY,
     VM_INHERIT_SHARE,
     VM_PROT_ALL,
@@ -16,11 +18,11 @@ from services.physmem.vm_map import (
     VmMapEntry,
     vm_map_clip_end,
     vm_map_clip_start,
-    vm_map_delete,
     vm_map_insert,
     vm_map_protect,
     vm_map_wait,
 )
+from services.physmem.vm_map_delete import vm_map_delete
 from services.physmem.vm_map_wire import vm_map_unwire, vm_map_wire
 from services.physmem.vm_object import vm_object_deallocate, vm_object_reference
 from services.ports.common import Suspension
@@ -63,7 +65,7 @@ def _map_op(vm: Machine, map_: VmMap, change: MapChangeOp) -> KernReturn | Suspe
     start, end = op.start, op.start + op.size
     match op.kind:
         case MapOpKind.INSERT:
-            return _insert(vm, map_, op)
+            return _mmap(vm, map_, change, op)
         case MapOpKind.REMOVE:
             return vm_map_delete(vm, map_, start, end) or KernReturn.SUCCESS
         case MapOpKind.PROTECT:
@@ -75,6 +77,27 @@ def _map_op(vm: Machine, map_: VmMap, change: MapChangeOp) -> KernReturn | Suspe
         case MapOpKind.BOUNDS:
             map_.min_offset, map_.max_offset = start, end
             return KernReturn.SUCCESS
+
+
+def _mmap(vm: Machine, map_: VmMap, change: MapChangeOp, op: MapOp) -> KernReturn | Suspension:
+    """vm_mmap: a new entry, wired at once after mlockall(MCL_FUTURE); what cannot be wired is mapped all the same.
+
+    NO_SPACE, which is ENOMEM to a program, is answered as well if the entry would exceed RLIMIT_MEMLOCK.
+    """
+    if change.wire is None:
+        if map_.flags & MAP_WIREFUTURE and not vm.tun.old_mlock:
+            wired = pmap_wired_count(vm, map_.id) << vm.arch.page_shift
+            if wired + op.size > map_.memlock:
+                return KernReturn.NO_SPACE
+        result = _insert(vm, map_, op)
+        if result != KernReturn.SUCCESS or not map_.flags & MAP_WIREFUTURE:
+            return result
+        change.wire = WireOp(map_.id, op.start, op.start + op.size, user=True)
+    wired_all = vm_map_wire(vm, map_, change.wire)
+    if isinstance(wired_all, Suspension):
+        return wired_all
+    change.wire = None
+    return KernReturn.SUCCESS
 
 
 def _insert(vm: Machine, map_: VmMap, op: MapOp) -> KernReturn | Suspension:

@@ -96,7 +96,7 @@ class AccessOp:
 
 @dataclass(slots=True)
 class WireOp:
-    """vm_map_wire with VM_MAP_WIRE_SYSTEM | VM_MAP_WIRE_NOHOLES.
+    """vm_map_wire.
 
     Attributes:
         space: Address space.
@@ -105,6 +105,8 @@ class WireOp:
         id: Operation id, which marks the entries in transition; set at the first step.
         next: Address at which the next entry begins.
         fault: Fault in progress.
+        user: VM_MAP_WIRE_USER; False: VM_MAP_WIRE_SYSTEM.
+        holes_ok: VM_MAP_WIRE_HOLESOK; False: VM_MAP_WIRE_NOHOLES.
     """
 
     space: int
@@ -113,6 +115,8 @@ class WireOp:
     id: int = 0
     next: int = 0
     fault: FaultOp | None = None
+    user: bool = False
+    holes_ok: bool = False
 
 
 @dataclass(slots=True)

@@ -198,6 +198,7 @@ class Tunables:
     pageout_lock_miss: int = 0
     vm_page_max_wired: int = 0
     vm_swap_enabled: int = 1
+    old_mlock: int = 0
     vm_swap_idle_enabled: int = 0
 
 
@@ -230,6 +231,7 @@ SYSCTLS: dict[str, Sysctl] = {
     "vm.disable_swapspace_pageouts": Sysctl("disable_swap_pageouts"),
     "vm.pageout_lock_miss": Sysctl("pageout_lock_miss", writable=False),
     "vm.max_wired": Sysctl("vm_page_max_wired"),
+    "vm.old_mlock": Sysctl("old_mlock"),
     "vm.swap_enabled": Sysctl("vm_swap_enabled"),
     "vm.swap_idle_enabled": Sysctl("vm_swap_idle_enabled"),
 }

@@ -29,7 +29,8 @@ def _about(operation: Operation) -> tuple[str, str]:
         case AccessOp(vmspace, fault):
             return "vm_fault", f"address space {vmspace}, address {fault.va:#x}"
         case WireOp(space, start, end):
-            return "vslock (vm_glue.c:178-213)", f"address space {space}, {start:#x} to {end:#x}"
+            function = "vm_mlock" if operation.user else "vslock (vm_glue.c:178-213)"
+            return function, f"address space {space}, {start:#x} to {end:#x}"
         case MapChangeOp():
             return "vm_map_wire", f"address space {operation.vmspace}, {_change(operation)}"
         case StackCreateOp(sizes, built):

@@ -6,13 +6,11 @@ from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 
 from services.physmem import pmap
-from services.physmem.state import OBJ_ONEMAPPING, PVM, ObjectType, Vm, VmObject
+from services.physmem.state import PVM, ObjectType, Vm, VmObject
 from services.physmem.vm_object import (
     vm_object_allocate,
     vm_object_coalesce,
-    vm_object_collapse,
     vm_object_deallocate,
-    vm_object_page_remove,
     vm_object_reference,
 )
 from services.ports.common import Suspension
@@ -21,10 +19,13 @@ from services.runtime.errors import kassert
 
 VM_PROT_READ, VM_PROT_WRITE, VM_PROT_EXECUTE, VM_PROT_ALL = 1, 2, 4, 7
 VM_INHERIT_SHARE, VM_INHERIT_COPY = 0, 1
-MAP_ENTRY_COW, MAP_ENTRY_NEEDS_COPY = 0x4, 0x8
+MAP_ENTRY_COW, MAP_ENTRY_NEEDS_COPY, MAP_ENTRY_USER_WIRED = 0x4, 0x8, 0x20
 MAP_ENTRY_IN_TRANSITION, MAP_ENTRY_NEEDS_WAKEUP, MAP_ENTRY_WIRE_SKIPPED = 0x100, 0x200, 0x4000
 MAP_ENTRY_UNFAULTABLE = 0x1000000
 """Not the kernel's: pages of the entry cannot be brought in, as of a device that fails."""
+
+MAP_WIREFUTURE = 1
+"""Flag of a map: what is mapped from now on is wired (mlockall with MCL_FUTURE)."""
 
 VM_FAULT_READ_AHEAD_INIT = 15
 """Read-ahead window of a new entry, in pages."""
@@ -42,7 +43,7 @@ class VmMapEntry:
         protection: Current VM_PROT_ bits.
         max_protection: Bits that vm_map_protect may set.
         inheritance: VM_INHERIT_SHARE or VM_INHERIT_COPY.
-        wired_count: Wirings; all are the system's, there is no mlock(2).
+        wired_count: Wirings; one of them is the user's with MAP_ENTRY_USER_WIRED, the others are the system's.
         eflags: MAP_ENTRY_ bits.
         wiring_op: Operation that put the entry into transition (wiring_thread).
         read_ahead: Read-ahead window, in pages.
@@ -62,6 +63,11 @@ class VmMapEntry:
     read_ahead: int = VM_FAULT_READ_AHEAD_INIT
     next_read: int = 0
 
+    @property
+    def system_wired_count(self) -> int:
+        """vm_map_entry_system_wired_count: wirings without the user's."""
+        return self.wired_count - bool(self.eflags & MAP_ENTRY_USER_WIRED)
+
 
 @dataclass(slots=True)
 class VmMap:
@@ -75,6 +81,8 @@ class VmMap:
         starts: `start` of each entry, for bisection.
         timestamp: Exclusive locks so far.
         locked: vm_map_trylock's caller holds the map.
+        flags: MAP_WIREFUTURE or 0.
+        memlock: RLIMIT_MEMLOCK of who set MAP_WIREFUTURE, in bytes.
     """
 
     id: int
@@ -84,6 +92,13 @@ class VmMap:
     starts: list[int] = field(default_factory=list)
     timestamp: int = 0
     locked: bool = False
+    flags: int = 0
+    memlock: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that are mapped (struct vm_map, size)."""
+        return sum(entry.end - entry.start for entry in self.entries)
 
     @property
     def system_map(self) -> bool:
@@ -319,40 +334,3 @@ def vm_map_protect(vm: Vm, map_: VmMap, start: int, end: int, new_prot: int) -> 
 
 def _pmap_protect(vm: Vm, map_: VmMap, entry: VmMapEntry, prot: int) -> None:
     pmap.pmap_protect(vm, map_.id, pmap.vpn_of(vm, entry.start), pmap.vpn_of(vm, entry.end - 1) + 1, prot)
-
-
-def vm_map_delete(vm: Vm, map_: VmMap, start: int, end: int) -> Suspension | None:
-    """vm_map_delete: unmap a range; waits for entries in transition and, in user maps, for system wirings to end.
-
-    What lies in front of the entry that it waits for is unmapped already; to resume, call it again.
-    """
-    map_.lock()
-    start, end = map_.range_check(start, end)
-    i = map_.first_from(start)
-    if i < len(map_.entries):
-        i = vm_map_clip_start(vm, map_, i, start)
-    while i < len(map_.entries) and map_.entries[i].start < end:
-        entry = map_.entries[i]
-        if entry.eflags & MAP_ENTRY_IN_TRANSITION or (entry.wired_count and not map_.system_map):
-            entry.eflags |= MAP_ENTRY_NEEDS_WAKEUP
-            return vm_map_wait(map_)
-        vm_map_clip_end(vm, map_, i, end)
-        vm_map_entry_delete(vm, map_, i)
-    return None
-
-
-def vm_map_entry_delete(vm: Vm, map_: VmMap, i: int) -> None:
-    """vm_map_entry_delete: remove an unwired entry, its mappings, and its pages if nobody else can reach them."""
-    entry = map_.unlink(i)
-    if entry.object == 0:
-        return
-    shift = vm.arch.page_shift
-    first, npages = entry.offset >> shift, (entry.end - entry.start) >> shift
-    pmap.pmap_remove(vm, map_.id, pmap.vpn_of(vm, entry.start), pmap.vpn_of(vm, entry.end - 1) + 1)
-    obj = vm.objects[entry.object]
-    if obj.ref_count != 1 and obj.flags & OBJ_ONEMAPPING:
-        vm_object_collapse(vm, obj)
-        vm_object_page_remove(vm, obj, first, first + npages)
-        if first + npages >= obj.size > first:
-            obj.size = first
-    vm_object_deallocate(vm, obj)

@@ -25,13 +25,15 @@ from services.physmem.vm_map import (
     MAP_ENTRY_IN_TRANSITION,
     MAP_ENTRY_NEEDS_COPY,
     MAP_ENTRY_NEEDS_WAKEUP,
+    MAP_ENTRY_USER_WIRED,
     VM_INHERIT_SHARE,
     VM_PROT_WRITE,
     VmMap,
     VmMapEntry,
     vm_map_entry_back,
-    vm_map_entry_delete,
 )
+from services.physmem.vm_map_delete import vm_map_entry_delete
+from services.physmem.vm_map_wire import vm_map_entry_unwire
 from services.physmem.vm_object import vm_object_allocate, vm_object_collapse, vm_object_reference
 from services.physmem.vm_page import (
     VM_ALLOC_NOBUSY,
@@ -67,7 +69,7 @@ def vmspace_free(vm: Machine, space: VmSpace) -> None:
     while map_.entries:
         entry = map_.entries[-1]
         if entry.wired_count:
-            vm_fault_unwire(vm, map_, entry, entry.end)
+            vm_map_entry_unwire(vm, map_, entry)
         vm_map_entry_delete(vm, map_, len(map_.entries) - 1)
     pmap_release(vm, map_.id)
     del vm.spaces[map_.id]
@@ -137,7 +139,7 @@ def vmspace_fork(vm: Machine, old: VmMap) -> VmSpace | None:
 
 def _copy_entry(entry: VmMapEntry) -> VmMapEntry:
     """The child's entry: never wired, never in transition."""
-    eflags = entry.eflags & ~(MAP_ENTRY_IN_TRANSITION | MAP_ENTRY_NEEDS_WAKEUP)
+    eflags = entry.eflags & ~(MAP_ENTRY_USER_WIRED | MAP_ENTRY_IN_TRANSITION | MAP_ENTRY_NEEDS_WAKEUP)
     return replace(entry, wired_count=0, wiring_op=0, eflags=eflags)
 
 

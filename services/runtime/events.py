@@ -112,6 +112,10 @@ class Kind(IntEnum):
     STACK_PAGES_IN = 81, "vm_thread_swapin", 604, "object", "pages", "read"
     MAP_DEACTIVATE = 82, "vm_pageout_map_deactivate_pages", 0, "vmspace", "before", "after"
     ICACHE_SYNC = 83, "vm_sync_icache", 300, "vmspace", "va", "sz", "pages"
+    MLOCK = 84, "vm_mlock", 0, "vmspace", "addr", "len", "error"
+    MUNLOCK = 85, "sys_munlock", 0, "vmspace", "addr", "len", "error"
+    MLOCKALL = 86, "sys_mlockall", 0, "vmspace", "how", "memlock", "error"
+    MUNLOCKALL = 87, "sys_munlockall", 0, "vmspace", "error"
     # pager
     SWAP_WRITE = 96, "swap_pager_putpages", 0, "object", "pindex", "pages", "block"
     SWAP_READ = 97, "swap_pager_getpages", 0, "object", "pindex", "pages", "block"

@@ -58,6 +58,7 @@ CALLED_BY_SERVICES = {
             "pageout_scan", "pageout_wait_test", "stack_create", "stack_destroy", "stack_swapin", "stack_swapout",
             "vm_imgact_map_page", "vm_imgact_unmap_page", "vm_map_trylock", "vm_map_unlock", "vm_sync_icache",
             "vm_wait", "vmspace_alloc", "vmspace_fork", "vmspace_free", "vmspace_ref", "vslock", "vsunlock",
+            "mlock", "mlockall", "munlock", "munlockall",
         }
     ),
     "kstack": frozenset(

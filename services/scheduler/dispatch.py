@@ -13,7 +13,7 @@ from services.scheduler.kern import Kern
 from services.scheduler.kern_exec import kern_execve
 from services.scheduler.kern_exit import child_channel, exit1, kern_wait
 from services.scheduler.kern_fork import fork1
-from services.scheduler.kern_syscalls import map_change, ptrace_call, sleep_call, sysctl_call
+from services.scheduler.kern_syscalls import map_change, mlock_call, ptrace_call, sleep_call, sysctl_call
 from services.scheduler.kern_thr import must_exit, thr_exit, thr_join, thr_new
 from services.scheduler.kthreads import hold_main, init_main, vm_pageout_worker
 from services.scheduler.proc_flags import P_SYSTEM, TDI_SWAPPED
@@ -28,6 +28,7 @@ from services.scheduler.state import (
     HolderFrame,
     InitFrame,
     MapFrame,
+    MlockFrame,
     PagedaemonFrame,
     Proc,
     PtraceFrame,
@@ -66,6 +67,7 @@ _FRAMES: dict[type, Callable[[Kern, Thread, Any], bool]] = {
     WaitFrame: kern_wait,
     SleepFrame: sleep_call,
     VslockFrame: sysctl_call,
+    MlockFrame: mlock_call,
     PtraceFrame: ptrace_call,
     MapFrame: map_change,
 }

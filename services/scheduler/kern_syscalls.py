@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.ports.common import Status
 from services.ports.physmem import AccessCheck, MapOp, MapOpKind
 from services.ports.scheduler import SpaceEvent, SpaceNotice, Trap, TrapOp
+from services.scheduler import syscalls
 from services.scheduler.glue_swap import faultin, prele
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exec import exec_frame, map_op
@@ -16,6 +17,7 @@ from services.scheduler.state import (
     ForkFrame,
     Frame,
     MapFrame,
+    MlockFrame,
     Proc,
     PtraceFrame,
     SleepFrame,
@@ -46,6 +48,7 @@ _VFORK = 58
 _TIMESPEC_BYTES = 16
 _PROT_READ, _PROT_EXECUTE = 1, 4
 _COPYOUT_BYTES_PER_INSTRUCTION = 8
+_RLIM_INFINITY = (1 << 63) - 1
 
 
 def syscall_of(trap: Trap) -> Syscall:
@@ -92,6 +95,8 @@ def _frame(k: Kern, p: Proc, trap: Trap, row: Syscall) -> Frame | None:
 def _syscall(trap: Trap, row: Syscall) -> Frame | None:
     if row.action is Action.VSLOCK:
         return VslockFrame(trap.c, trap.d)
+    if row.action is Action.MLOCK:
+        return MlockFrame(row.number, trap.c, trap.d)
     if row.action is Action.PTRACE:
         return PtraceFrame(trap.c, trap.d)
     if trap.b >= 0 and row.wmesg:
@@ -165,6 +170,25 @@ def sysctl_call(k: Kern, td: Thread, f: VslockFrame) -> bool:
         k.spend_instructions(td, f.len // _COPYOUT_BYTES_PER_INSTRUCTION, 0)
     if answer.error == 0:
         k.physmem.vsunlock(p.p_vmspace, f.addr, f.len)
+    return True
+
+
+def mlock_call(k: Kern, td: Thread, f: MlockFrame) -> bool:
+    """mlock(2) and its kin; what is refused is the program's errno. False: the thread sleeps."""
+    vmspace, physmem = k.s.allproc[td.td_pid].p_vmspace, k.physmem
+    limit = k.s.allproc[td.td_pid].p_memlock_limit * k.s.config.page_size or _RLIM_INFINITY
+    match f.number:
+        case syscalls.MLOCK:
+            answer = physmem.mlock(vmspace, f.addr, f.len, limit, f.op)
+        case syscalls.MUNLOCK:
+            answer = physmem.munlock(vmspace, f.addr, f.len)
+        case syscalls.MLOCKALL:
+            answer = physmem.mlockall(vmspace, f.addr, limit, f.op)
+        case _:
+            answer = physmem.munlockall(vmspace)
+    if answer.status is Status.SUSPENDED:
+        f.op = suspend(k, td, answer.suspension)
+        return False
     return True
 
 

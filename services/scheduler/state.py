@@ -159,6 +159,16 @@ class VslockFrame:
 
 
 @dataclass(slots=True)
+class MlockFrame:
+    """mlock, munlock, mlockall or munlockall, by its number; `addr` holds the flags of mlockall."""
+
+    number: int
+    addr: int
+    len: int
+    op: int = 0
+
+
+@dataclass(slots=True)
 class PtraceFrame:
     """A debugger's write to the memory of a child, which is held meanwhile."""
 
@@ -193,6 +203,7 @@ Frame: TypeAlias = (
     | WaitFrame
     | SleepFrame
     | VslockFrame
+    | MlockFrame
     | PtraceFrame
     | MapFrame
 )
@@ -310,6 +321,8 @@ class Proc:
     """Signal that will end it when a thread returns to user mode; 0: none."""
     p_rss_limit: int = 0
     """RLIMIT_RSS in pages; 0: its default, all memory that was free at boot."""
+    p_memlock_limit: int = 0
+    """RLIMIT_MEMLOCK in pages; 0: its default, none."""
     p_sleep_percent: int = 100
     """Factor of its sleeps."""
     p_singlethread: int = 0

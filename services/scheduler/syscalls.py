@@ -21,6 +21,9 @@ PWAIT = 108
 PPAUSE = 116
 """Sleep priority of sigsuspend and sigtimedwait."""
 
+MLOCK, MUNLOCK, MLOCKALL, MUNLOCKALL = 149, 150, 151, 152
+"""Numbers of calls that share an action."""
+
 
 class Action(IntEnum):
     """What the kernel does beside spending the call's instructions."""
@@ -57,6 +60,8 @@ class Action(IntEnum):
     """A debugger's write to a child's memory: hold the child, faultin, vm_sync_icache where it is executable."""
     THREAD = 15
     """thr_new: a kernel stack, and a thread of the same process."""
+    MLOCK = 16
+    """Wire memory for the program within RLIMIT_MEMLOCK, or take that wiring off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,10 @@ SYSCALLS: tuple[Syscall, ...] = (
     _row(128, "rt_sigtimedwait", 600, Action.SLEEP, "sigwait", PPAUSE, 900, "sigtimedwait"),
     _row(130, "rt_sigsuspend", 500, Action.SLEEP, "pause", PPAUSE, 800, "sigsuspend"),
     _row(131, "sigaltstack", 200),
+    _row(MLOCK, "mlock", 800, Action.MLOCK, stack=1000),
+    _row(MUNLOCK, "munlock", 700, Action.MLOCK, stack=1000),
+    _row(MLOCKALL, "mlockall", 900, Action.MLOCK, stack=1000),
+    _row(MUNLOCKALL, "munlockall", 800, Action.MLOCK, stack=1000),
     _row(158, "arch_prctl", 150, note="sysarch"),
     _row(186, "gettid", 100, note="thr_self"),
     _row(202, "futex", 500, Action.SLEEP, "umtxn", 0, 900, _UMTX),

@@ -157,7 +157,7 @@ class PhysmemPort(Protocol):
         ...
 
     def wired_ranges(self, vmspace: U64) -> WiredRanges:
-        """System wirings of an address map."""
+        """Wirings of an address map, the system's and the program's."""
         ...
 
     def kernacc(self, checks: list[AccessCheck]) -> AccessChecks:
@@ -174,6 +174,22 @@ class PhysmemPort(Protocol):
 
     def vsunlock(self, vmspace: U64, addr: U64, len: U64) -> Empty:
         """vsunlock (vm_glue.c:215-223)."""
+        ...
+
+    def mlock(self, vmspace: U64, addr: U64, len: U64, memlock: U64, op: U64) -> Errno:
+        """vm_mlock: wire pages for the program, within RLIMIT_MEMLOCK (bytes); EINVAL, ENOMEM, EAGAIN or 0."""
+        ...
+
+    def munlock(self, vmspace: U64, addr: U64, len: U64) -> Errno:
+        """sys_munlock: take the program's wiring off a range; EINVAL, ENOMEM or 0."""
+        ...
+
+    def mlockall(self, vmspace: U64, how: U32, memlock: U64, op: U64) -> Errno:
+        """sys_mlockall: wire what is mapped (MCL_CURRENT 1), will be (MCL_FUTURE 2); EINVAL, ENOMEM, EAGAIN or 0."""
+        ...
+
+    def munlockall(self, vmspace: U64) -> Errno:
+        """sys_munlockall: take all wirings of the program off, and wire nothing in future; ENOMEM or 0."""
         ...
 
     def vm_imgact_hold_page(self, file: str, file_pages: U64, offsets: list[U64], op: U64) -> HeldPages:

@@ -152,7 +152,7 @@ class Errno:
     suspension: Suspension | None = None
     """The sleep."""
     error: I32 = 0
-    """0, EFAULT 14, EINVAL 22, ENOMEM 12."""
+    """0, EFAULT 14, EINVAL 22, ENOMEM 12, EAGAIN 35."""
 
 
 @dataclass(slots=True)
@@ -177,7 +177,7 @@ class MapLocks:
 
 @dataclass(slots=True)
 class WiredRange:
-    """Pages of equal wire count in an address map."""
+    """Pages of an address map that are wired alike."""
 
     start: U64 = 0
     """First address."""
@@ -185,6 +185,8 @@ class WiredRange:
     """End, exclusive."""
     count: U32 = 0
     """System wirings."""
+    user: bool = False
+    """The program wired them as well (mlock)."""
 
 
 @dataclass(slots=True)
@@ -192,4 +194,4 @@ class WiredRanges:
     """Wired parts of an address map."""
 
     ranges: list[WiredRange] = field(default_factory=list)
-    """In address order, neighbours with equal counts joined."""
+    """In address order, neighbours that are wired alike joined."""

@@ -193,3 +193,5 @@ class SpawnRequest:
     """Priority within the class, 0 (best) to 31; NORMAL has none."""
     rss_limit: U64 = 0
     """RLIMIT_RSS, in pages; 0: all memory that was free at boot."""
+    memlock_limit: U64 = 0
+    """RLIMIT_MEMLOCK, in pages; 0: none."""

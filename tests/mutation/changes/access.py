@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutation.change import GLUE, IMGACT, VM_MAP, VM_MAP_WIRE, Change
+from tests.mutation.change import GLUE, IMGACT, VM_MAP, VM_MAP_DELETE, VM_MAP_WIRE, Change
 
 _D = ("D", "unit/physmem/test_glue.py", "unit/physmem/test_vm_kern.py")
 _F = ("F", "unit/physmem/test_glue.py", "unit/physmem/test_physmem_core.py")
@@ -127,8 +127,8 @@ CHANGES = (
     Change(
         "unwire-unwired",
         VM_MAP_WIRE,
-        "entry.wired_count - (entry.wiring_op != 0) <= 0:",
-        "entry.wired_count - (entry.wiring_op != 0) < 0:",
+        "entry.system_wired_count - wiring <= 0:",
+        "entry.system_wired_count - wiring < 0:",
         "vsunlock 220, vm_map_unwire of vm_map.c",
         "an entry that is not wired makes the whole call fail",
         _D,
@@ -145,8 +145,8 @@ CHANGES = (
     Change(
         "wire-not-rolled-back",
         VM_MAP_WIRE,
-        "            elif rv != KernReturn.SUCCESS:\n                _unwire_entry(vm, map_, entry)\n",
-        "",
+        "    else:\n        _unwire_entry(vm, map_, entry)\n\n\n",
+        "\n\n",
         "vslock 206, vm_map_wire of vm_map.c",
         "a wiring that fails changes nothing",
         _D,
@@ -378,8 +378,8 @@ CHANGES = (
     ),
     Change(
         "delete-despite-wiring",
-        VM_MAP,
-        "if entry.eflags & MAP_ENTRY_IN_TRANSITION or (entry.wired_count and not map_.system_map):",
+        VM_MAP_DELETE,
+        "if entry.eflags & MAP_ENTRY_IN_TRANSITION or (entry.system_wired_count and not map_.system_map):",
         "if entry.eflags & MAP_ENTRY_IN_TRANSITION:",
         "vm_map_delete, vm_map.c",
         "what the kernel wired is not unmapped under it",

@@ -1,12 +1,12 @@
 """Maps against a model that knows one page at a time: inserts, removals, protections, wirings, access checks."""
 
-from collections import Counter
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from map_side import BASE, PAGE, MapSide
 
+from services.physmem.glue import ENOMEM
+from services.physmem.vm_mmap import EAGAIN
 from services.ports.physmem import KERNEL_SPACE, AccessCheck, KernReturn, MapOp, MapOpKind
 
 PAGES = 24
@@ -22,7 +22,11 @@ class NaivePage:
     """One mapped page."""
 
     def __init__(self, prot, unfaultable):
-        self.prot, self.unfaultable, self.wired = prot, unfaultable, 0
+        self.prot, self.unfaultable, self.wired, self.locked = prot, unfaultable, 0, False
+
+    def cannot_be_wired(self):
+        """It would have to be brought in first."""
+        return self.unfaultable and not self.wired and not self.locked
 
 
 class MapMachine(RuleBasedStateMachine):
@@ -72,7 +76,7 @@ class MapMachine(RuleBasedStateMachine):
         wanted = self.clipped(first, count)
         if wanted is not FAIL and any(self.pages[page].prot & 5 == 0 for page in wanted):
             wanted = FAIL
-        if wanted is not FAIL and any(self.pages[page].unfaultable and not self.pages[page].wired for page in wanted):
+        if wanted is not FAIL and any(self.pages[page].cannot_be_wired() for page in wanted):
             wanted = FAIL
         assert (result == KernReturn.SUCCESS) == (wanted is not FAIL)
         for page in [] if wanted is FAIL else wanted:
@@ -87,6 +91,40 @@ class MapMachine(RuleBasedStateMachine):
         assert (result == KernReturn.SUCCESS) == (wanted is not FAIL)
         for page in [] if wanted is FAIL else wanted:
             self.pages[page].wired -= 1
+
+    @rule(first=first_page, count=page_count)
+    def mlock(self, first, count):
+        error = self.side.core.mlock(self.space, (BASE // PAGE + first) * PAGE, count * PAGE, 1 << 62, 0).error
+        wanted = self.clipped(first, count)
+        if wanted is not FAIL and any(self.pages[page].prot & 5 == 0 for page in wanted):
+            wanted = FAIL
+        if wanted is not FAIL and any(self.pages[page].cannot_be_wired() for page in wanted):
+            wanted = FAIL
+        assert error == (ENOMEM if wanted is FAIL else 0)
+        for page in [] if wanted is FAIL else wanted:
+            self.pages[page].locked = True
+
+    @rule(first=first_page, count=page_count)
+    def munlock(self, first, count):
+        error = self.side.core.munlock(self.space, (BASE // PAGE + first) * PAGE, count * PAGE).error
+        wanted = self.clipped(first, count)
+        assert error == (ENOMEM if wanted is FAIL else 0)
+        for page in [] if wanted is FAIL else wanted:
+            self.pages[page].locked = False
+
+    @rule(lock=st.booleans())
+    def all_of_it(self, lock):
+        """Holes and what may not be accessed are passed over; what cannot be brought in fails all."""
+        if not lock:
+            assert self.side.core.munlockall(self.space).error == 0
+        else:
+            reach = [page for page in self.pages.values() if page.prot & 5]
+            fails = any(page.cannot_be_wired() for page in reach)
+            assert self.side.core.mlockall(self.space, 1, 1 << 62, 0).error == (EAGAIN if fails else 0)
+            if fails:
+                return
+        for page in self.pages.values():
+            page.locked = lock and (page.locked or page.prot & 5 != 0)
 
     def clipped(self, first, count):
         """Pages of a range as vm_map_wire and vm_map_unwire see them, or FAIL."""
@@ -116,11 +154,12 @@ class MapMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_agree(self):
-        shown = Counter()
+        shown = {}
         for entry in self.side.core.wired_ranges(self.space).ranges:
             for page in range((entry.start - BASE) // PAGE, (entry.end - BASE) // PAGE):
-                shown[page] = entry.count
-        assert shown == Counter({page: entry.wired for page, entry in self.pages.items() if entry.wired})
+                shown[page] = (entry.count, entry.user)
+        wired = {page: (entry.wired, entry.locked) for page, entry in self.pages.items()}
+        assert shown == {page: counts for page, counts in wired.items() if any(counts)}
         assert self.side.vm.cnt.v_wire_count == len(shown)
         assert self.side.core.check().violations == []
         assert self.side.core.wired_ranges(KERNEL_SPACE).ranges == []

@@ -147,6 +147,24 @@ class FakePhysmem:
         self.calls.append(("vsunlock", (addr, len)))
         return Empty()
 
+    def mlock(self, vmspace: int, addr: int, len: int, memlock: int, op: int) -> Errno:
+        if (asleep := self._sleeps("mlock")) is not None:
+            return Errno(Status.SUSPENDED, asleep)
+        self.calls.append(("mlock", (addr, len, memlock)))
+        return Errno()
+
+    def munlock(self, vmspace: int, addr: int, len: int) -> Errno:
+        self.calls.append(("munlock", (addr, len)))
+        return Errno()
+
+    def mlockall(self, vmspace: int, how: int, memlock: int, op: int) -> Errno:
+        self.calls.append(("mlockall", (how, memlock)))
+        return Errno()
+
+    def munlockall(self, vmspace: int) -> Errno:
+        self.calls.append(("munlockall", ()))
+        return Errno()
+
     def vm_sync_icache(self, vmspace: int, va: int, sz: int) -> IcacheSync:
         self.calls.append(("vm_sync_icache", (vmspace, va, sz)))
         return IcacheSync(vmspace, va, sz)

@@ -12,6 +12,7 @@ from services.ports.physmem import KernReturn
 from services.ports.scheduler import DispatchKind, SpaceEvent, SpawnRequest, Trap, TrapOp
 from services.runtime.errors import Refused
 from services.runtime.events import Kind, unpack
+from services.scheduler import syscalls
 from services.scheduler.glue_swap import prele
 from services.scheduler.proc_flags import TDF_CANSWAP, TDF_INMEM, Prs
 from services.scheduler.runq import STATCLOCK_US
@@ -424,12 +425,26 @@ def test_the_header_is_in_the_file_of_the_programs_name():
     assert [file for file, _ in driver.m.physmem.named("vm_imgact_map_page")[1:]] == ["tool", "ld.so"]
 
 
+def test_mlock_and_its_kin_reach_the_map_with_the_programs_limit():
+    driver = booted()
+    driver.proc().p_memlock_limit = 3
+    for number in (syscalls.MLOCK, syscalls.MUNLOCK, syscalls.MLOCKALL, syscalls.MUNLOCKALL):
+        driver.report(Trap(TrapOp.SYSCALL, number, -1, 3, 112))
+    calls = [call for call in driver.m.physmem.calls if "lock" in call[0]]
+    limit = 3 * 4096
+    assert calls == [("mlock", (3, 112, limit)), ("munlock", (3, 112)), ("mlockall", (3, limit)), ("munlockall", ())]
+    driver.proc().p_memlock_limit = 0
+    driver.report(Trap(TrapOp.SYSCALL, syscalls.MLOCKALL, -1, 1, 0))
+    assert driver.m.physmem.named("mlockall")[-1] == (1, (1 << 63) - 1)
+
+
 @pytest.mark.parametrize(
     ("method", "trap"),
     [
         ("map_ops", Trap(TrapOp.MUNMAP, 0x600, 1)),
         ("map_ops", Trap(TrapOp.EXEC, name="other", regions=IMAGE)),
         ("vslock", Trap(TrapOp.SYSCALL, SYSINFO, -1, 0x5000, 112)),
+        ("mlock", Trap(TrapOp.SYSCALL, syscalls.MLOCK, -1, 0x5000, 112)),
     ],
 )
 def test_calls_that_sleep_below_are_resumed(method, trap):
