@@ -31,6 +31,7 @@ from clients.trace import (
     pack_run,
 )
 from clients.workload import Machine, Program, Workload
+from clients.workload_model import plain_swap
 from services.ports.scheduler import DispatchKind
 from services.runtime.errors import KernelPanic, Refused
 from services.runtime.events import Event, Kind, unpack
@@ -135,7 +136,7 @@ def workload(seed: int) -> Workload:
     """Some instances of the program; what varies beside the preemption points follows from the seed as well."""
     sysctls = {"vm.swap_idle_threshold1": seed % 3, "vm.swap_idle_enabled": seed // 3 % 2, "vm.lowmem_period": 1}
     sysctls |= {"vm.swap_idle_threshold2": 1, "vm.kstack_cache_size": (2, 9, 128)[seed // 6 % 3]}
-    machine = Machine(ram=PAGES << 12, swap=8 << 20, seed=seed, preempt_seed=seed, sysctls=sysctls)
+    machine = Machine(ram=PAGES << 12, swap=plain_swap(8 << 20), seed=seed, preempt_seed=seed, sysctls=sysctls)
     programs = Program(trace_file(), "parent", count=3)
     return Workload("interleaving", machine, (programs,))
 
