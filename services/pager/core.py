@@ -168,16 +168,17 @@ class PagerCore:
         self._publish()
         return Empty()
 
-    def swap_copy(self, source: int, destination: int, offset: int, size: int) -> Empty:
-        """Hand the swap blocks of a backing object to its shadow (swap_pager_copy); what the shadow has wins.
+    def swap_copy(self, source: int, destination: int, offset: int, size: int, destroysource: bool) -> Empty:
+        """Hand swap blocks over to another object (swap_pager_copy); what that one has wins.
 
         Args:
-            source: Backing object; it has no metadata afterwards.
-            destination: The shadow.
+            source: The object that has them.
+            destination: The object that gets them.
             offset: Page of the source that is page 0 of the destination.
             size: Pages of the destination.
+            destroysource: The source has no metadata afterwards.
         """
-        self._swap.copy(source, destination, offset, size)
+        self._swap.copy(source, destination, offset, size, destroysource)
         self._publish()
         return Empty()
 

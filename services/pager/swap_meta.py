@@ -128,14 +128,15 @@ class SwapMeta:
         self.objects.pop(obj, None)
         return _joined(freed)
 
-    def copy(self, source: int, destination: int, offset: int, size: int) -> Blocks:
-        """swap_pager_copy: hand over the pages that the destination lacks, and forget the source.
+    def copy(self, source: int, destination: int, offset: int, size: int, destroysource: bool) -> Blocks:
+        """swap_pager_copy: hand over the pages that the destination lacks, and forget the source's.
 
         Args:
-            source: Backing object.
-            destination: Its shadow.
+            source: The object that has them.
+            destination: The object that gets them.
             offset: Page of the source that is page 0 of the destination.
             size: Pages of the destination.
+            destroysource: Forget the source altogether; else only the pages of the range.
 
         Returns:
             Blocks that nobody has any more; the caller frees them.
@@ -143,7 +144,7 @@ class SwapMeta:
         for chunk in sorted(self.objects.get(source, _NOTHING)):
             start, stop = _clip(chunk, offset, size)
             self._hand_over(source, destination, chunk, start, stop, offset)
-        return self.free_all(source)
+        return self.free_all(source) if destroysource else self.free(source, offset, size)
 
     def entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Object, pindex and block of every page in swap, ordered by object and pindex."""

@@ -190,9 +190,9 @@ class SwapPager:
         """swap_pager_dealloc: the objects are gone."""
         self._freed([(obj, self.meta.free_all(obj)) for obj in objects])
 
-    def copy(self, source: int, destination: int, offset: int, size: int) -> None:
-        """swap_pager_copy with `destroysource`."""
-        self._freed([(source, self.meta.copy(source, destination, offset, size))])
+    def copy(self, source: int, destination: int, offset: int, size: int, destroysource: bool) -> None:
+        """swap_pager_copy."""
+        self._freed([(source, self.meta.copy(source, destination, offset, size, destroysource))])
 
     def peek(self, obj: int, pindexes: list[int]) -> Peek:
         """Stamps of pages in swap; a page whose checksum does not match has an all-zero stamp, which fits no page."""

@@ -211,6 +211,56 @@ def vm_object_shadow(vm: Vm, object_: VmObject, offset: int, length: int) -> tup
     return shadow, 0
 
 
+def vm_object_split(vm: Vm, object_: VmObject, first: int, size: int) -> VmObject:
+    """Before a fork: give a range of an anonymous object that others refer to as well an object of its own.
+
+    Otherwise the child would keep all pages of the whole object alive. C sleeps for busy pages; here such a range
+    keeps its object.
+
+    Args:
+        vm: Memory.
+        object_: The object.
+        first: First page of the range.
+        size: Its pages.
+
+    Returns:
+        The range's object, which takes the caller's reference over; `first` is page 0 of a new one.
+    """
+    if object_.ref_count <= 1:
+        return object_
+    pindexes = _resident_in(object_, first, first + size)
+    if _any_busy(vm, [object_.resident[i] for i in pindexes]):
+        return object_
+    new = vm_object_allocate(vm, ObjectType.DEFAULT, size)
+    if object_.backing:
+        source = vm.objects[object_.backing]
+        vm_object_reference(vm, source)
+        source.flags &= ~OBJ_ONEMAPPING
+        _link_shadow(new, source)
+        new.backing_offset = object_.backing_offset + first
+    _rename_all(vm, object_, new, pindexes, first)
+    if object_.type == ObjectType.SWAP:
+        _split_swap(vm, object_, new, first)
+    vm_object_deallocate(vm, object_)
+    return new
+
+
+def _split_swap(vm: Vm, object_: VmObject, new: VmObject, first: int) -> None:
+    """Swap blocks and cached pages of the range of a new object go over to it (vm_page_cache_transfer)."""
+    end = first + new.size
+    swapped = [i for i in object_.swapped if first <= i < end]
+    if swapped:
+        vm_pager_flush(vm)
+        vm.pager.swap_copy(object_.id, new.id, first, new.size, destroysource=False)
+        new.type = ObjectType.SWAP
+    for i in swapped:
+        del object_.swapped[i]
+        new.swapped[i - first] = None
+    for i in [i for i in object_.cached if first <= i < end]:
+        m = new.cached[i - first] = object_.cached.pop(i)
+        vm.pages.object[m], vm.pages.pindex[m] = new.id, i - first
+
+
 def vm_object_coalesce(vm: Vm, object_: VmObject, end: int, length: int) -> bool:
     """Let an anonymous object also back the `length` pages from page `end` on, where the caller's range in it ends.
 
@@ -249,15 +299,14 @@ def vm_object_collapse(vm: Vm, object_: VmObject) -> None:
 
 def _absorb(vm: Vm, object_: VmObject, backing: VmObject) -> bool:
     """Move the backing object's pages and swap blocks into its only shadow; False while a page is busy."""
-    frames = np.fromiter(backing.resident.values(), np.int64, len(backing.resident))
-    if (vm.pages.np.busy_lock[frames] != VPB_UNBUSIED).any():
+    if _any_busy(vm, list(backing.resident.values())):
         return False
     vm_page_cache_free(vm, backing)
     vm_page_cache_free(vm, object_)
     _move_pages(vm, object_, backing)
     if backing.type == ObjectType.SWAP:
         vm_pager_flush(vm)
-        vm.pager.swap_copy(backing.id, object_.id, object_.backing_offset, object_.size)
+        vm.pager.swap_copy(backing.id, object_.id, object_.backing_offset, object_.size, destroysource=True)
         offset, size = object_.backing_offset, object_.size
         object_.swapped.update(dict.fromkeys(i - offset for i in backing.swapped if offset <= i < offset + size))
         vm.dealloced.append(backing.id)
@@ -271,19 +320,29 @@ def _absorb(vm: Vm, object_: VmObject, backing: VmObject) -> bool:
     return True
 
 
+def _any_busy(vm: Vm, frames: list[int]) -> bool:
+    return bool((vm.pages.np.busy_lock[np.array(frames, np.int64)] != VPB_UNBUSIED).any())
+
+
 def _move_pages(vm: Vm, object_: VmObject, backing: VmObject) -> None:
     """Rename the pages that the shadow lacks (they become dirty, their blocks are freed), free the others."""
-    fields, offset = vm.pages.np, object_.backing_offset
+    offset = object_.backing_offset
     inside = [i for i in sorted(backing.resident) if offset <= i < offset + object_.size]
     moved = [i for i in inside if i - offset not in object_.resident and i - offset not in object_.swapped]
-    frames = np.array([backing.resident.pop(i) for i in moved], np.int64)
+    _rename_all(vm, backing, object_, moved, offset)
     _free_resident(vm, backing, sorted(backing.resident))
     for i in moved:
         vm_pager_freespace(vm, backing, i, 1)
-    fields.object[frames] = object_.id
+
+
+def _rename_all(vm: Vm, source: VmObject, destination: VmObject, pindexes: list[int], offset: int) -> None:
+    """vm_page_rename of pages that are not busy; `offset`: the page of the source that is the destination's page 0."""
+    fields = vm.pages.np
+    frames = np.array([source.resident.pop(i) for i in pindexes], np.int64)
+    fields.object[frames] = destination.id
     fields.pindex[frames] -= offset
     fields.dirty[frames] = vm.bits_all
-    object_.resident.update(zip((i - offset for i in moved), frames.tolist(), strict=True))
+    destination.resident.update(zip((i - offset for i in pindexes), frames.tolist(), strict=True))
 
 
 def _all_shadowed(object_: VmObject, backing: VmObject) -> bool:

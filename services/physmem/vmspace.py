@@ -1,6 +1,6 @@
 """Address spaces: creation, fork, references, removal (vm_map.c).
 
-Left out: reservation of swap, vm_object_split.
+Left out: reservation of swap.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from services.physmem.pmap import (
     pmap_resident_count,
     vpn_of,
 )
-from services.physmem.state import OBJ_ONEMAPPING, ObjectType
+from services.physmem.state import OBJ_ONEMAPPING, ObjectType, VmObject
 from services.physmem.vm_fault import fault_abandon, vm_fault_unwire, vm_object_resident, vm_shadow_entry
 from services.physmem.vm_map import (
     MAP_ENTRY_COW,
@@ -34,7 +34,12 @@ from services.physmem.vm_map import (
 )
 from services.physmem.vm_map_delete import vm_map_entry_delete
 from services.physmem.vm_map_wire import vm_map_entry_unwire
-from services.physmem.vm_object import vm_object_allocate, vm_object_collapse, vm_object_reference
+from services.physmem.vm_object import (
+    vm_object_allocate,
+    vm_object_collapse,
+    vm_object_reference,
+    vm_object_split,
+)
 from services.physmem.vm_page import (
     VM_ALLOC_NOBUSY,
     VM_ALLOC_NORMAL,
@@ -168,6 +173,9 @@ def _vm_map_copy_entry(vm: Machine, old: VmMap, entry: VmMapEntry, new: VmMapEnt
     obj = vm.objects[entry.object]
     if obj.anonymous:
         vm_object_collapse(vm, obj)
+        if obj.flags & OBJ_ONEMAPPING:
+            obj = _split(vm, entry, obj)
+            new.object, new.offset = entry.object, entry.offset
     vm_object_reference(vm, obj)
     obj.flags &= ~OBJ_ONEMAPPING
     entry.eflags |= MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY
@@ -177,6 +185,15 @@ def _vm_map_copy_entry(vm: Machine, old: VmMap, entry: VmMapEntry, new: VmMapEnt
 def _pmap_copy(vm: Machine, child: VmMap, old: VmMap, entry: VmMapEntry) -> None:
     """The child maps at once what the parent maps of an entry."""
     pmap_copy(vm, child.id, old.id, vpn_of(vm, entry.start), vpn_of(vm, entry.end - 1) + 1)
+
+
+def _split(vm: Machine, entry: VmMapEntry, obj: VmObject) -> VmObject:
+    """vm_object_split for an entry; its object afterwards."""
+    shift = vm.arch.page_shift
+    own = vm_object_split(vm, obj, entry.offset >> shift, (entry.end - entry.start) >> shift)
+    if own is not obj:
+        entry.object, entry.offset = own.id, 0
+    return own
 
 
 def _vm_fault_copy_entry(vm: Machine, child: VmMap, entry: VmMapEntry, new: VmMapEntry) -> bool:

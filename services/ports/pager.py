@@ -293,8 +293,11 @@ class PagerPort(Protocol):
         """Free the swap blocks of pages that were dirtied or freed (swap_pager_unswapped, swap_pager_freespace)."""
         ...
 
-    def swap_copy(self, source: U64, destination: U64, offset: U64, size: U64) -> Empty:
-        """Hand the swap blocks of a backing object to its shadow (swap_pager_copy); what the shadow has wins."""
+    def swap_copy(self, source: U64, destination: U64, offset: U64, size: U64, destroysource: bool) -> Empty:
+        """Hand swap blocks over to another object (swap_pager_copy); what that one has wins.
+
+        With `destroysource` the source, a backing object, ends: none of its blocks is kept.
+        """
         ...
 
     def dealloc(self, objects: list[U64]) -> Empty:

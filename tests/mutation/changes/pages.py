@@ -156,7 +156,7 @@ CHANGES = (
     Change(
         "collapse-busy",
         VM_OBJECT,
-        "    if (vm.pages.np.busy_lock[frames] != VPB_UNBUSIED).any():\n        return False\n",
+        "    if _any_busy(vm, list(backing.resident.values())):\n        return False\n",
         "",
         "vm_object_collapse, vm_object.c",
         "an object with a busy page is not merged",

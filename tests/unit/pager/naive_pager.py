@@ -80,13 +80,16 @@ class NaivePager:
     def read(self, obj, first, count):
         return b"".join(self.contents[self.swap[obj, pindex]] for pindex in range(first, first + count))
 
-    def copy(self, source, destination, offset, size):
+    def copy(self, source, destination, offset, size, destroysource):
         for i in range(size):
             key = (source, i + offset)
             if key in self.swap and (destination, i) not in self.swap:
                 self.swap[destination, i] = self.swap.pop(key)
                 self.converted.add(destination)
-        self.dealloc(source)
+        if destroysource:
+            self.dealloc(source)
+        for i in range(size):
+            self.release((source, i + offset))
 
     def dealloc(self, obj):
         self.converted.discard(obj)

@@ -65,11 +65,13 @@ class PagerMachine(RuleBasedStateMachine):
             for key in [key for key in self.naive.swap if key[0] == obj and 0 <= key[1] - first < count]:
                 self.naive.release(key)
 
-    @rule(source=objects, destination=objects, offset=st.integers(0, 40), size=st.integers(1, 80))
-    def copy(self, source, destination, offset, size):
+    @rule(
+        source=objects, destination=objects, offset=st.integers(0, 40), size=st.integers(1, 80), destroy=st.booleans()
+    )
+    def copy(self, source, destination, offset, size, destroy):
         if source != destination:
-            self.core.swap_copy(source, destination, offset, size)
-            self.naive.copy(source, destination, offset, size)
+            self.core.swap_copy(source, destination, offset, size, destroy)
+            self.naive.copy(source, destination, offset, size, destroy)
 
     @rule(gone=st.lists(objects, max_size=2))
     def dealloc(self, gone):
@@ -125,8 +127,8 @@ def test_a_shadow_takes_what_it_lacks(below, above, offset, size):
             written += count
             put(core, obj, first, *numbers)
             naive.put(obj, first, [page(number) for number in numbers])
-    core.swap_copy(1, 2, offset, size)
-    naive.copy(1, 2, offset, size)
+    core.swap_copy(1, 2, offset, size, True)
+    naive.copy(1, 2, offset, size, True)
     assert core.check().violations == []
     assert core.swap_status().used == len(naive.swap)
     for _, pindex in naive.swap:

@@ -114,12 +114,13 @@ class FakePager:
                 del self.swap[key]
         return Empty()
 
-    def swap_copy(self, source, destination, offset, size):
+    def swap_copy(self, source, destination, offset, size, destroysource):
         self.calls.append("swap_copy")
         for obj, p in [k for k in self.swap if k[0] == source]:
-            page = self.swap.pop((obj, p))
-            if 0 <= p - offset < size:
-                self.swap.setdefault((destination, p - offset), page)
+            if destroysource or 0 <= p - offset < size:
+                page = self.swap.pop((obj, p))
+                if 0 <= p - offset < size:
+                    self.swap.setdefault((destination, p - offset), page)
         return Empty()
 
     def dealloc(self, objects):

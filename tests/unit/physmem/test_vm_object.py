@@ -15,6 +15,7 @@ from services.physmem.vm_object import (
     vm_object_pip_wakeup,
     vm_object_reference,
     vm_object_shadow,
+    vm_object_split,
 )
 from services.physmem.vm_page import vm_page_cache, vm_page_deactivate, vm_page_wire
 from services.physmem.vm_pageout import pageout_scan
@@ -284,6 +285,57 @@ def test_terminating_a_shadow_drops_its_reference_on_the_backing_object(vm):
     vm_object_deallocate(vm, shadow)
     assert (backing.ref_count, backing.shadow_count, backing.shadows) == (1, 0, {})
     assert backing.flags & OBJ_ONEMAPPING
+
+
+def test_a_range_gets_an_object_of_its_own(vm):
+    backing = anonymous(vm, 20)
+    shadow, offset = vm_object_shadow(vm, referenced(vm, backing), 10, 8)
+    vm_object_reference(vm, shadow)
+    kept, moved = resident(vm, shadow, 1), resident(vm, shadow, 3, dirty=False)
+    new = vm_object_split(vm, shadow, 2, 4)
+    assert (offset, new.size, new.resident, shadow.resident) == (0, 4, {1: moved}, {1: kept})
+    assert (new.backing, new.backing_offset, backing.shadow_count) == (backing.id, 12, 2)
+    assert (shadow.ref_count, new.ref_count, backing.ref_count) == (1, 1, 3)
+    assert vm.pages.dirty[moved] == vm.bits_all
+    assert vm_object_split(vm, new, 0, 2) is new, "nobody else refers to it"
+    assert sound(vm) is True
+
+
+def referenced(vm, object_):
+    vm_object_reference(vm, object_)
+    return object_
+
+
+def test_a_range_takes_its_swap_blocks_and_cached_pages_along(vm):
+    object_ = anonymous(vm, 8)
+    vm_object_reference(vm, object_)
+    object_.type = ObjectType.SWAP
+    frames = [resident(vm, object_, i, vpn=None, dirty=False) for i in range(8)]
+    for i, m in enumerate(frames):
+        vm.pager.swap[object_.id, i] = bytes([i])
+        give_block(vm, m)
+    for i in (3, 6):
+        assert vm_page_cache(vm, frames[i])
+    new = vm_object_split(vm, object_, 2, 4)
+    assert (new.type, sorted(new.resident), new.cached) == (ObjectType.SWAP, [0, 2, 3], {1: frames[3]})
+    assert sorted(object_.resident) == [0, 1, 7]
+    assert (sorted(new.swapped), sorted(object_.swapped), object_.cached) == (
+        [0, 1, 2, 3],
+        [0, 1, 6, 7],
+        {6: frames[6]},
+    )
+    assert {key: page[0] for key, page in vm.pager.swap.items()} == {
+        **{(new.id, i): i + 2 for i in range(4)}, **{(object_.id, i): i for i in (0, 1, 6, 7)},
+    }  # fmt: skip
+    assert sound(vm) is True
+
+
+def test_a_range_with_a_busy_page_keeps_its_object(vm):
+    object_ = anonymous(vm, 8)
+    vm_object_reference(vm, object_)
+    vm_page_xbusy(vm, resident(vm, object_, 3))
+    assert vm_object_split(vm, object_, 2, 4) is object_
+    assert vm_object_split(vm, object_, 4, 4) is not object_
 
 
 def test_coalesce(vm):

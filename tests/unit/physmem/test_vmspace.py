@@ -51,6 +51,27 @@ def test_shared_memory_that_was_copied_on_write_is_one_again_after_a_fork():
     assert side.core.check().violations == []
 
 
+def test_what_a_child_does_not_map_goes_with_the_parents_mapping():
+    side = MapSide()
+    parent = side.space(8)
+    side.run(parent, runs(*[record(FIRST + i, STORE) for i in range(8)]))
+    assert change(side, parent, op("PROTECT", 4, 4, prot=1)) == [OK], "two entries, one object"
+    side.evict(parent)
+    side.run(parent, runs(*[record(FIRST + i, LOAD) for i in range(4)]))
+    child = side.fork(parent)
+    first, second = (entry.object for entry in side.vm.space(child).map.entries)
+    assert first != second
+    side.verify(parent, child)
+    side.run(child, runs(*[record(FIRST + i, LOAD) for i in range(8)], record(FIRST, STORE)))
+    side.verify(parent, child)
+    assert change(side, parent, op("REMOVE", 4, 4)) == [OK]
+    side.shadow.unmapped(parent, FIRST + 4, 4)
+    assert change(side, child, op("REMOVE", 4, 4)) == [OK]
+    side.shadow.unmapped(child, FIRST + 4, 4)
+    assert second not in side.vm.objects
+    side.verify(parent, child)
+
+
 def test_wired_memory_is_copied_at_the_fork_and_the_parents_stays_wired():
     side = MapSide()
     space = side.space(4)
