@@ -41,6 +41,7 @@ def violated(counters: Mapping[str, int], rows: Sequence[ProcessRow], stats: Sch
     ended = sum(row.end_us >= 0 for row in programs)
     swapped = sum(row.state == "swapped" for row in programs)
     major, faults = sum(row.major_faults for row in rows), sum(row.minor_faults + row.major_faults for row in rows)
+    forks = v("v_forks") + v("v_vforks") + v("v_rforks")
     at_most, equal = _at_most, _equal
     found = [
         at_most("pages on queues, free, cached and wired", sum(map(v, _QUEUES)), "v_page_count", v("v_page_count")),
@@ -51,13 +52,21 @@ def violated(counters: Mapping[str, int], rows: Sequence[ProcessRow], stats: Sch
         at_most("faults of all processes", faults, "v_vm_faults", v("v_vm_faults")),
         at_most("v_trap", counters.get("vm.stats.sys.v_trap", 0), "v_vm_faults", v("v_vm_faults")),
         at_most("major faults of all processes", major, "v_io_faults", v("v_io_faults")),
+        at_most("v_io_faults", v("v_io_faults"), "v_swapin + v_vnodein", v("v_swapin") + v("v_vnodein")),
+        at_most("v_dfree + v_pfree", v("v_dfree") + v("v_pfree"), "v_tfree", v("v_tfree")),
+        at_most("v_reactivated + v_cache_count", v("v_reactivated") + v("v_cache_count"), "v_tcached", v("v_tcached")),
         # a fork is counted when it is done, and one that waits for memory in the middle has its process already
-        at_most("v_forks + v_vforks", v("v_forks") + v("v_vforks"), "programs started", len(programs)),
-        at_most("programs ended", ended, "v_forks + v_vforks", v("v_forks") + v("v_vforks")),
+        at_most("v_forks + v_vforks + v_rforks", forks, "programs started", len(programs)),
+        at_most("programs ended", ended, "v_forks + v_vforks + v_rforks", forks),
+        at_most("v_kthreadpages", v("v_kthreadpages"), "nothing", 0),
         equal("swapouts - swapins", stats.swapouts - stats.swapins, "processes swapped out", swapped),
         equal("swaps of all processes", sum(row.swaps for row in rows), "swapouts", stats.swapouts),
         *_transfers("in", v("v_swapin"), v("v_swappgsin")),
         *_transfers("out", v("v_swapout"), v("v_swappgsout")),
+        at_most("v_vnodein", v("v_vnodein"), "v_vnodepgsin", v("v_vnodepgsin")),
+        at_most("v_vnodeout", v("v_vnodeout"), "v_vnodepgsout", v("v_vnodepgsout")),
+        *_pages_moved(counters, "in", "read"),
+        *_pages_moved(counters, "out", "written"),
         equal(
             "swap_used + swap_avail",
             counters.get("vmglue.pager.swap_used", 0) + counters.get("vmglue.pager.swap_avail", 0),
@@ -66,6 +75,17 @@ def violated(counters: Mapping[str, int], rows: Sequence[ProcessRow], stats: Sch
         ),
     ]
     return [sentence for sentence in found if sentence]
+
+
+def _pages_moved(counters: Mapping[str, int], way: str, done: str) -> tuple[str, str]:
+    """Three services count the pages of the same operations: physmem asks, the pager moves, the device works."""
+    swap, files = counters.get(f"{_METER}v_swappgs{way}", 0), counters.get(f"{_METER}v_vnodepgs{way}", 0)
+    asked = counters.get(f"vmglue.physmem.pages_{done}", 0)
+    device = counters.get(f"vmglue.pager.device_pages_{done}", 0)
+    return (
+        _equal(f"pages that physmem had {done}", asked, f"v_swappgs{way} + v_vnodepgs{way}", swap + files),
+        _equal(f"pages that swap devices have {done}", device, f"v_swappgs{way}", swap),
+    )
 
 
 def _transfers(way: str, operations: int, pages: int) -> tuple[str, str]:

@@ -43,6 +43,10 @@ class DeviceQueue:
     """Block behind the one that was transferred last."""
     faults: Faults = field(default_factory=Faults)
     """How it fails."""
+    blocks_read: int = 0
+    """Blocks of all reads that were queued, failed ones included."""
+    blocks_written: int = 0
+    """The same of writes."""
 
     def __post_init__(self) -> None:
         self.busy_until_us = self.busy_until_us or [0] * KINDS[self.kind].channels
@@ -73,4 +77,8 @@ class DeviceQueue:
         took = nominal * (1000 - spread + draw % (2 * spread + 1)) // 1000
         busy[channel] = begins + took + self.faults.stall_us()
         self.head = block + blocks
+        if write:
+            self.blocks_written += blocks
+        else:
+            self.blocks_read += blocks
         return Operation(busy[channel] + model.delay_us, self.faults.fails(write))

@@ -119,6 +119,7 @@ class PagerCore:
             return GetPagesStart(VmPager.FAIL)
         number, io = started
         self._ctx.event(Kind.SWAP_READ, obj, io.first, io.count, io.block, outcome=int(wired))
+        self._publish()
         return GetPagesStart(VmPager.PEND, number, io.due_us, io.first, io.count)
 
     def get_pages_finish(self, ios: list[int]) -> PagesReadAll:
@@ -354,3 +355,6 @@ class PagerCore:
         counters["vmglue.pager.swap_full"] = space.full
         counters["vmglue.pager.swap_almost_full"] = space.almost_full
         counters["vmglue.pager.meta_blocks"] = self._swap.meta.in_use
+        queues = [device.queue for device in space.devices]
+        counters["vmglue.pager.device_pages_read"] = sum(queue.blocks_read for queue in queues)
+        counters["vmglue.pager.device_pages_written"] = sum(queue.blocks_written for queue in queues)

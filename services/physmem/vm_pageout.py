@@ -264,6 +264,7 @@ def _flush_runs(vm: Vm, scan: _Scan) -> int:
     failed = 0
     for run, answer in zip(runs, answers, strict=True):
         written = _put_started(vm, run, answer)
+        vm.ctx.count("vmglue.physmem.pages_written", written)
         scan.laundered += written
         failed += written == 0
     return failed

@@ -86,6 +86,7 @@ def _neighbour(vm: Machine, obj: VmObject, pindex: int) -> int:
 
 
 def _started(vm: Machine, obj: VmObject, started: GetPagesStart, frames: list[int], requested: int) -> None:
+    vm.ctx.count("vmglue.physmem.pages_read", len(frames))
     vm.reads[started.io] = PageRead(obj.id, started.first, frames, requested)
     vm_object_pip_add(vm, obj, len(frames))
     vm.ctx.io_started(started.io, started.due_us)

@@ -52,6 +52,7 @@ def boot_kernel(k: Kern) -> None:
     for tid, stack in zip(tids, answer.stacks, strict=True):
         kassert(stack.ok, "no kernel address space for the kernel's own threads", "kproc_create")
         s.threads[tid].td_kstack, s.threads[tid].td_kstack_pages = stack.td_kstack, stack.td_kstack_pages
+    k.ctx.count("vm.stats.vm.v_kthreads", len(tids))
     absorb(k)
 
 

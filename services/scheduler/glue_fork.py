@@ -8,7 +8,7 @@ from services.ports.scheduler import ForkStep, ForkStepKind
 from services.runtime.events import Kind
 from services.scheduler.kern import Kern
 from services.scheduler.proc_flags import ENOMEM, RFMEM, RFPROC
-from services.scheduler.state import Proc, Thread, Vmspace
+from services.scheduler.state import Proc, Thread
 from services.scheduler.upcalls import suspend
 
 
@@ -125,7 +125,7 @@ def vmspace_unshare(k: Kern, p: Proc) -> int:
     if copy.error:
         return ENOMEM
     step.vmspace = copy.vmspace
-    k.s.vmspaces[copy.vmspace] = Vmspace()
+    k.s.vmspaces[copy.vmspace] = k.s.vmspaces[p.p_vmspace].forked()
     k.ctx.event(Kind.UNSHARE, p.p_pid, copy.vmspace)
     shared, p.p_vmspace = p.p_vmspace, copy.vmspace
     vmspace_free(k, shared)

@@ -17,7 +17,9 @@ from services.scheduler.upcalls import suspend
 ELF_MAGIC = b"\x7fELF"
 """First bytes of an image that can be executed."""
 _HEADER, _SPACE, _MAP = range(3)
-_PROT_EXECUTE = 4
+_PROT_WRITE, _PROT_EXECUTE = 2, 4
+SGROWSIZ = 128 << 10
+"""Bytes of a stack at exec (vmparam.h)."""
 
 
 def map_op(k: Kern, region: Region) -> MapOp:
@@ -64,7 +66,10 @@ def kern_execve(k: Kern, td: Thread, f: ExecFrame) -> bool:
         if answer.error:
             return _abort(k, td)
         f.vmspace, f.step = answer.vmspace, _MAP
-        k.s.vmspaces[f.vmspace] = Vmspace(vm_swrss=k.s.vmspaces[p.p_vmspace].vm_swrss)
+        size = k.s.config.page_size
+        k.s.vmspaces[f.vmspace] = Vmspace(
+            vm_swrss=k.s.vmspaces[p.p_vmspace].vm_swrss, vm_dsize=_data_bytes(f.ops) // size, vm_ssize=SGROWSIZ // size
+        )
     mapped = k.physmem.map_ops(f.vmspace, f.ops, f.op)
     if mapped.status is Status.SUSPENDED:
         f.op = suspend(k, td, mapped.suspension)
@@ -78,6 +83,11 @@ def kern_execve(k: Kern, td: Thread, f: ExecFrame) -> bool:
     k.spend(td, COSTS.exec_us)
     k.ctx.event(Kind.PROC_EXEC, p.p_pid, p.p_vmspace)
     return True
+
+
+def _data_bytes(ops: list[MapOp]) -> int:
+    """The data segment of an image: what it maps of files to be written privately."""
+    return sum(op.size for op in ops if op.file and op.prot & _PROT_WRITE and not op.shared)
 
 
 def _header(k: Kern, td: Thread, f: ExecFrame) -> bool | None:

@@ -14,10 +14,10 @@ from services.scheduler.kern_exec import exec_frame
 from services.scheduler.kern_exit import vfork_channel
 from services.scheduler.kern_resource import rtp_to_pri
 from services.scheduler.kern_thr import thread_reap
-from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, RFMEM, RFPPWAIT, Prs, Tds
+from services.scheduler.proc_flags import FORK_FLAGS, P_INMEM, P_PPWAIT, RFMEM, RFPPWAIT, VFORK_FLAGS, Prs, Tds
 from services.scheduler.runq import STATCLOCK_US, resetpriority, sched_add
 from services.scheduler.sleepq import msleep
-from services.scheduler.state import ForkFrame, Proc, Thread, Vmspace
+from services.scheduler.state import PROC0, ForkFrame, Proc, Thread
 from services.scheduler.upcalls import suspend
 
 _STACK, _SPACE, _FORKPROC, _MEMORY, _VFORK, _PAUSE, _PAUSED = range(7)
@@ -78,7 +78,7 @@ def _space(k: Kern, td: Thread, f: ForkFrame) -> bool:
         if answer.error:
             return False
         f.vm2 = answer.vmspace
-        k.s.vmspaces[f.vm2] = Vmspace()
+        k.s.vmspaces[f.vm2] = k.s.vmspaces[p1.p_vmspace].forked()
         k.s.notices.append(SpaceNotice(SpaceEvent.FORKED, f.vm2, p1.p_vmspace))
     p1.p_lock += 1
     _new_proc(k, p1, td, f)
@@ -134,7 +134,7 @@ def _child(k: Kern, td: Thread, f: ForkFrame) -> bool:
         return False
     f.step = _VFORK
     k.spend(td, COSTS.fork_us)
-    k.ctx.count("vm.stats.vm.v_vforks" if f.flags & RFPPWAIT else "vm.stats.vm.v_forks")
+    _count(k, p1, p2, f.flags)
     if f.flags & RFPPWAIT:
         p2.p_flag |= P_PPWAIT
     p2.p_state = Prs.NORMAL
@@ -144,3 +144,16 @@ def _child(k: Kern, td: Thread, f: ForkFrame) -> bool:
     sched_add(k, td2)
     prele(k, p1)
     return True
+
+
+def _count(k: Kern, p1: Proc, p2: Proc, flags: int) -> None:
+    """The meter's forks of each kind, and the pages of data and stack that they were asked to copy or share."""
+    vm = k.s.vmspaces[p2.p_vmspace]
+    if flags == FORK_FLAGS:
+        kind = "fork"
+    elif flags == VFORK_FLAGS:
+        kind = "vfork"
+    else:
+        kind = "kthread" if p1.p_pid == PROC0 else "rfork"
+    k.ctx.count(f"vm.stats.vm.v_{kind}s")
+    k.ctx.count(f"vm.stats.vm.v_{kind}pages", vm.vm_dsize + vm.vm_ssize)

@@ -122,6 +122,7 @@ def _map_frame(k: Kern, p: Proc, trap: Trap) -> MapFrame:
         if 0 <= trap.a < p.p_brk:
             ops.append(MapOp(MapOpKind.REMOVE, trap.a * size, (p.p_brk - trap.a) * size))
         p.p_brk = trap.a
+        return MapFrame(ops, growth=sum(-op.size if op.kind is MapOpKind.REMOVE else op.size for op in ops) // size)
     return MapFrame(ops)
 
 
@@ -134,6 +135,7 @@ def map_change(k: Kern, td: Thread, f: MapFrame) -> bool:
             f.op = suspend(k, td, answer.suspension)
             return False
     size = k.s.config.page_size
+    k.s.vmspaces[p.p_vmspace].vm_dsize += f.growth
     for op in f.ops:
         if op.kind is not MapOpKind.PROTECT:
             k.s.notices.append(

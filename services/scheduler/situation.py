@@ -43,7 +43,7 @@ def place(k: Kern, procs: list[ProcState], vmspaces: list[VmspaceState]) -> None
     for state in procs:
         _check_states(state)
     for space in vmspaces:
-        s.vmspaces[space.vmspace] = Vmspace(space.refcnt, space.swrss, space.shm)
+        s.vmspaces[space.vmspace] = Vmspace(space.refcnt, space.swrss, vm_shm=space.shm)
     for state in reversed(procs):
         _place_proc(k, state)
         s.last_pid = max(s.last_pid, state.pid)

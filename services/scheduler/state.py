@@ -186,6 +186,8 @@ class MapFrame:
 
     ops: list[MapOp]
     op: int = 0
+    growth: int = 0
+    """brk: pages by which the data segment grows."""
 
 
 Frame: TypeAlias = (
@@ -340,10 +342,18 @@ class Vmspace:
     vm_refcnt: int = 1
     vm_swrss: int = 0
     """Resident pages at the last swap-out."""
+    vm_dsize: int = 0
+    """Pages of the data segment: the image's own, and what brk added."""
+    vm_ssize: int = 0
+    """Pages of the stack at exec."""
     vm_shm: bool = False
     """System V shared memory is attached."""
     vm_drained: bool = False
     """Its process is swapped out and the RSS pass has taken its last resident page."""
+
+    def forked(self) -> Vmspace:
+        """What a copy of it starts with (vmspace_map_entry_forked)."""
+        return Vmspace(vm_dsize=self.vm_dsize, vm_ssize=self.vm_ssize)
 
 
 class TimerKind(IntEnum):

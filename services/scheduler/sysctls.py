@@ -17,8 +17,7 @@ _METER = (
     "vm.stats.sys.v_swtch",
     "vm.stats.sys.v_syscall",
     "vm.stats.sys.v_trap",
-    "vm.stats.vm.v_forks",
-    "vm.stats.vm.v_vforks",
+    *(f"vm.stats.vm.v_{kind}{what}" for kind in ("fork", "vfork", "rfork", "kthread") for what in ("s", "pages")),
 )
 
 

@@ -141,7 +141,9 @@ class Glue:
         self.vmspaces[name] = vmspace
         self.machine.physmem.refs[vmspace] = space.get("refcnt", 1)
         self.machine.physmem.sizes[vmspace] = space.get("resident", 0)
-        self.k.s.vmspaces[vmspace] = Vmspace(space.get("refcnt", 1), space.get("swrss", 0), space.get("shm", False))
+        self.k.s.vmspaces[vmspace] = Vmspace(
+            space.get("refcnt", 1), space.get("swrss", 0), vm_shm=space.get("shm", False)
+        )
         if space.get("map_locked"):
             self.machine.physmem.locked.add(vmspace)
         if space.get("map_trylock"):
