@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from clients.checkpoint_file import CheckpointError, CheckpointFile
+from clients.checkpoint_file import CheckpointError, CheckpointFile, CheckpointTooLarge
 from clients.kernel import SERVICES, Kernel
 from clients.orchestrator import OrchestratorState
 from clients.report import Samples
@@ -15,10 +15,10 @@ from clients.run import Run
 from clients.trace import TraceError
 from clients.workload import Program, Workload
 from services.runtime.checkpoint import CHUNK_BYTES
-from services.runtime.errors import KernelPanic, Refused
+from services.runtime.errors import KernelPanic, Reason, Refused
 from services.runtime.field_types import check
 from services.runtime.process import package_version
-from services.runtime.snapshot import Registry, SnapshotError, decode, encode, seal, unseal
+from services.runtime.snapshot import Registry, SnapshotError, SnapshotTooLarge, decode, encode, seal, size_max, unseal
 
 _RUN = "run"
 """Name of the part that is not a service's."""
@@ -59,11 +59,13 @@ def take(run: Run) -> CheckpointFile:
     """A checkpoint of a run, between two slices; nothing of the run changes.
 
     Raises:
+        CheckpointTooLarge: There is not the memory for it.
         ServiceLost: A service cannot be reached any more.
     """
     orchestrator, machine = run.orchestrator, run.workload.machine
-    parts = {_RUN: seal(encode(_state_of(run), _registry()))}
-    parts |= {name: _saved(run.kernel, name) for name in SERVICES}
+    parts, limit = {_RUN: _sealed(run)}, size_max()
+    for name in SERVICES:
+        parts[name] = _saved(run.kernel, name, limit - sum(map(len, parts.values())))
     about = {
         "vmglue": package_version(),
         "kernel": machine.kernel_version,
@@ -120,15 +122,24 @@ def _state_of(run: Run) -> RunState:
     )
 
 
-def _saved(kernel: Kernel, name: str) -> bytes:
-    """Fetch a service's checkpoint."""
-    port, parts, have = kernel.ports()[name], [], 0
+def _sealed(run: Run) -> bytes:
+    """The part of the client of the services."""
+    try:
+        return seal(encode(_state_of(run), _registry()))
+    except SnapshotTooLarge as error:
+        raise CheckpointTooLarge(f"the run: {error}") from None
+
+
+def _saved(kernel: Kernel, name: str, limit: int) -> bytes:
+    """Fetch a service's checkpoint, of a limited size."""
+    port, whole = kernel.ports()[name], bytearray()
     while True:
-        chunk = port.checkpoint_save(have)
-        parts.append(chunk.data)
-        have += len(chunk.data)
-        if have >= chunk.size:
-            return b"".join(parts)
+        chunk = port.checkpoint_save(len(whole))
+        if chunk.size > limit:
+            raise CheckpointTooLarge(f"{name} has {chunk.size} bytes, the memory that is left permits {limit} of it")
+        whole += chunk.data
+        if len(whole) >= chunk.size:
+            return bytes(whole)
 
 
 def _load(kernel: Kernel, name: str, part: bytes) -> None:
@@ -138,13 +149,16 @@ def _load(kernel: Kernel, name: str, part: bytes) -> None:
         for offset in range(0, len(part), CHUNK_BYTES):
             port.checkpoint_load(offset, len(part), part[offset : offset + CHUNK_BYTES])
     except Refused as refused:
-        raise CheckpointError(f"{name} refuses the checkpoint: {refused}") from None
+        kind = CheckpointTooLarge if refused.reason is Reason.QUOTA else CheckpointError
+        raise kind(f"{name} refuses the checkpoint: {refused}") from None
 
 
 def _decoded(part: bytes) -> RunState:
     try:
         state = decode(unseal(part), _registry())
         check(state, RunState, _RUN)
+    except SnapshotTooLarge as error:
+        raise CheckpointTooLarge(f"the run: {error}") from None
     except SnapshotError as error:
         raise CheckpointError(f"the run: {error}") from None
     return typing.cast("RunState", state)

@@ -27,6 +27,10 @@ class CheckpointError(Exception):
     """A checkpoint that cannot be used; the text is one line that says why."""
 
 
+class CheckpointTooLarge(CheckpointError):
+    """A checkpoint that some process has not the memory for."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointFile:
     """A checkpoint as it lies in a file."""
@@ -40,23 +44,23 @@ class CheckpointFile:
         """The file's bytes."""
         about = {**self.about, "parts": {name: len(part) for name, part in self.parts.items()}}
         header = json.dumps(about, separators=(",", ":")).encode()
-        body = b"".join((_NAME, b"%d\n" % VERSION, _LENGTH.pack(len(header)), header, *self.parts.values()))
-        return body + _checksum(body)
+        pieces = (_NAME, b"%d\n" % VERSION, _LENGTH.pack(len(header)), header, *self.parts.values())
+        return b"".join((*pieces, _checksum(*pieces)))
 
     @classmethod
-    def unpack(cls, data: bytes) -> CheckpointFile:
+    def unpack(cls, data: bytes | bytearray) -> CheckpointFile:
         """The checkpoint in a file's bytes.
 
         Raises:
             CheckpointError: They are no checkpoint, of another version, cut or damaged.
         """
-        line, newline, _ = data[:_LINE_MAX].partition(b"\n")
+        line, newline, _ = bytes(data[:_LINE_MAX]).partition(b"\n")
         if not line.startswith(_NAME) or not newline:
             raise CheckpointError("not a checkpoint of vmglue")
         version = line.removeprefix(_NAME).decode("ascii", "replace")
         if version != str(VERSION):
             raise CheckpointError(f"a checkpoint of version {version!r}; this program reads version {VERSION}")
-        body = data[:-_CHECKSUM_BYTES]
+        body = memoryview(data)[:-_CHECKSUM_BYTES]  # its parts are no copies
         if _checksum(body) != data[-_CHECKSUM_BYTES:]:
             raise CheckpointError("the checksum is wrong: the checkpoint is cut or damaged")
         try:
@@ -65,15 +69,15 @@ class CheckpointFile:
             raise CheckpointError(f"the checkpoint's header is damaged: {error}") from None
 
     @classmethod
-    def _parsed(cls, body: bytes) -> CheckpointFile:
+    def _parsed(cls, body: memoryview) -> CheckpointFile:
         (length,) = _LENGTH.unpack_from(body)
         at = _LENGTH.size + length
-        about = json.loads(body[_LENGTH.size : at])
+        about = json.loads(bytes(body[_LENGTH.size : at]))
         parts = {}
         for name, size in about.pop("parts").items():
             if not isinstance(size, int) or not 0 <= size <= len(body) - at:
                 raise ValueError(f"{name} has {size} bytes")
-            parts[name] = body[at : at + size]
+            parts[name] = bytes(body[at : at + size])
             at += size
         if at != len(body):
             raise ValueError(f"{len(body) - at} bytes belong to no part")
@@ -91,5 +95,8 @@ class CheckpointFile:
             raise CheckpointError(str(error)) from None
 
 
-def _checksum(body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=_CHECKSUM_BYTES).digest()
+def _checksum(*pieces: bytes | memoryview) -> bytes:
+    checksum = hashlib.blake2b(digest_size=_CHECKSUM_BYTES)
+    for piece in pieces:
+        checksum.update(piece)
+    return checksum.digest()

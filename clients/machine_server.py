@@ -17,12 +17,13 @@ import structlog
 from google.protobuf.message import Message
 from structlog.contextvars import bound_contextvars
 
-from clients.checkpoint_file import CheckpointError, CheckpointFile
+from clients.checkpoint_file import CheckpointError, CheckpointFile, CheckpointTooLarge
 from clients.health import ServiceState, service_state
 from clients.machine import Failure, Machine, StateValue, WrongState
 from clients.orchestrator import sysctl_set, sysctls
 from clients.report import take_sample
 from clients.run import Progress
+from clients.trace import TraceError, TraceTooLarge
 from clients.upload import CHUNK_BYTES, UploadError, receive, receive_pieces
 from clients.workload import WorkloadError
 from protos import common_pb2
@@ -30,7 +31,7 @@ from protos import machine_pb2 as pb
 from protos.machine_pb2_grpc import MachineServiceServicer
 from services.ports.common import Answers
 from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
-from services.runtime.limits import CHECKPOINT_BYTES_MAX, EVENTS_PER_MESSAGE_MAX, STREAMS_MAX
+from services.runtime.limits import EVENTS_PER_MESSAGE_MAX, STREAMS_MAX
 from services.runtime.node import describe
 from services.runtime.process import package_version
 from services.runtime.redis_url import without_credentials
@@ -220,7 +221,7 @@ class MachineServicer(MachineServiceServicer):
     ) -> Iterator[pb.SaveCheckpointResponse]:
         """Take a checkpoint and stream it."""
         self._take_stream(context)
-        data = self._answer(context, self._whole_checkpoint)
+        data = self._answer(context, self._machine.checkpoint)
         for offset in range(0, len(data), CHUNK_BYTES):
             yield pb.SaveCheckpointResponse(data=data[offset : offset + CHUNK_BYTES])
 
@@ -244,12 +245,6 @@ class MachineServicer(MachineServiceServicer):
         if not context.add_callback(self._streams.release):
             self._streams.release()
 
-    def _whole_checkpoint(self) -> bytes:
-        data = self._machine.checkpoint()
-        if len(data) > CHECKPOINT_BYTES_MAX:
-            raise Refused(Reason.QUOTA, "data", f"{len(data)} bytes", f"a checkpoint of at most {CHECKPOINT_BYTES_MAX}")
-        return data
-
     def _answer(self, context: grpc.ServicerContext, act: Callable[[], Other]) -> Other:
         """Do something; what it raises becomes the call's status."""
         self._node.calls += 1
@@ -261,7 +256,9 @@ class MachineServicer(MachineServiceServicer):
             _abort(context, loss(lost, self._node.boot_id))
         except (WrongState, KernelPanic) as wrong:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(wrong))
-        except (CheckpointError, UploadError, WorkloadError) as wrong:
+        except (CheckpointTooLarge, TraceTooLarge) as wrong:
+            _abort(context, refusal(Refused(Reason.QUOTA, "memory", str(wrong), "what the system has memory for"), 0))
+        except (CheckpointError, TraceError, UploadError, WorkloadError) as wrong:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(wrong))
         except Exception as error:
             error_id = uuid.uuid4().hex[:12]

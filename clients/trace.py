@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from services.runtime.process import growth_limited, memory_left
+
 SCHEMA_VERSION = 1
 """Version of the columns and of the header; a reader refuses any other."""
 METADATA_KEY = b"vmglue_trace"
@@ -98,6 +100,10 @@ _COMPRESSION_LEVEL = 15
 """Of zstd: a fifth smaller than level 6, and still quicker than the recording itself."""
 _PAGE_BYTES = 1 << 30
 """One page a column: zstd then sees all runs at once."""
+_DECODING, _OTHERS_BYTES = 2, 512 << 20
+"""Memory that may be taken while a file is decoded: so many times what it holds, and what other threads may need."""
+
+pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own takes a gibibyte in advance, which no limit could then deny
 
 Runs = npt.NDArray[np.uint64]
 Ops = npt.NDArray[np.void]
@@ -105,6 +111,10 @@ Ops = npt.NDArray[np.void]
 
 class TraceError(Exception):
     """A trace file that cannot be read; the text is one line that names the file and says what is wrong."""
+
+
+class TraceTooLarge(TraceError):
+    """A trace that holds more than there is memory for, whatever the size of its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,12 +242,14 @@ class Trace:
         """Read a trace file.
 
         Raises:
+            TraceTooLarge: it holds more than half of the memory that is left.
             TraceError: the file is missing, is not a trace, or has another schema version.
         """
         with _opened(Path(path)) as file:
             header = _parse_header(Path(path), file.schema_arrow.metadata or {})
             _check_columns(Path(path), file.schema_arrow)
-            tasks = _read_tasks(Path(path), file, header.tasks)
+            with _bounded(Path(path), file):
+                tasks = _read_tasks(Path(path), file, header.tasks)
         _check_operations(Path(path), header, tasks)
         return cls(header, tasks)
 
@@ -344,6 +356,26 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         pa.default_memory_pool().release_unused()
 
 
+@contextmanager
+def _bounded(path: Path, file: pq.ParquetFile) -> Iterator[None]:
+    """Refuse a trace that claims too much, and one that turns out to hold more than it claims.
+
+    What is small in a file can be any size in memory, so the host is asked to deny it.
+
+    Raises:
+        TraceTooLarge: The trace is one of the two.
+    """
+    claimed = sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))
+    limit = memory_left() // 2
+    if claimed > limit:
+        raise TraceTooLarge(f"{path}: holds {claimed} bytes, and the memory that is left permits {limit}")
+    try:
+        with growth_limited(_DECODING * claimed + _OTHERS_BYTES):
+            yield
+    except MemoryError:
+        raise TraceTooLarge(f"{path}: holds more than the {claimed} bytes that it claims") from None
+
+
 def _check_columns(path: Path, schema: pa.Schema) -> None:
     for name, expected in COLUMNS.items():
         found = schema.field(name).type if name in schema.names else None
@@ -353,7 +385,7 @@ def _check_columns(path: Path, schema: pa.Schema) -> None:
 
 def _read_tasks(path: Path, file: pq.ParquetFile, infos: tuple[TaskInfo, ...]) -> tuple[TaskTrace, ...]:
     """Give each task its runs and operations; the runs are views of the file's one buffer."""
-    table = file.read(columns=list(COLUMNS))
+    table = file.read(columns=list(COLUMNS), use_threads=False)  # threads would count as memory
     columns = {name: table.column(name).to_numpy() for name in ("task", *_OP_COLUMNS)}
     runs, ends = _unpacked(path, table.column("runs"))
     bounds = np.searchsorted(columns["task"], np.arange(len(infos) + 1))

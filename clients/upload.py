@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,8 @@ from clients.workload import TRACE_SUFFIX, Workload, WorkloadError, load_workloa
 from clients.workload_model import plain_swap
 from protos import machine_pb2 as pb
 from services.runtime.errors import Reason, Refused
-from services.runtime.limits import CHECKPOINT_BYTES_MAX, UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
+from services.runtime.limits import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
+from services.runtime.snapshot import size_max
 
 CHUNK_BYTES = 1 << 20
 """Content of one message."""
@@ -90,19 +92,19 @@ def receive(directory: Path, head: pb.LoadHead, rest: Iterable[pb.LoadRequest]) 
         raise UploadError(str(wrong).replace(f"{directory}/", "")) from None
 
 
-def receive_pieces(first: bytes, rest: Iterable[pb.LoadCheckpointRequest]) -> bytes:
+def receive_pieces(first: bytes, rest: Iterable[pb.LoadCheckpointRequest]) -> bytearray:
     """Put a checkpoint together.
 
     Raises:
         Refused: It is too large.
     """
-    pieces, total = [first], len(first)
+    whole, limit = bytearray(first), size_max()
     for request in rest:
-        pieces.append(request.data)
-        total += len(request.data)
-        if total > CHECKPOINT_BYTES_MAX:
-            raise Refused(Reason.QUOTA, "data", f"{total} bytes", f"a checkpoint of at most {CHECKPOINT_BYTES_MAX}")
-    return b"".join(pieces)
+        if len(whole) + len(request.data) > limit:
+            found = f"more than {len(whole)} bytes"
+            raise Refused(Reason.QUOTA, "data", found, f"a checkpoint of at most {limit}, by the memory that is left")
+        whole += request.data
+    return whole
 
 
 def _receive_files(directory: Path, rest: Iterable[pb.LoadRequest]) -> dict[str, Path]:
@@ -118,9 +120,24 @@ def _receive_files(directory: Path, rest: Iterable[pb.LoadRequest]) -> dict[str,
         if total > UPLOAD_BYTES_MAX or len(files) > UPLOAD_FILES_MAX:
             expected = f"at most {UPLOAD_BYTES_MAX} in {UPLOAD_FILES_MAX} files"
             raise Refused(Reason.QUOTA, "chunk", f"{total} bytes in {len(files)} files", expected)
-        with path.open("ab") as file:
-            file.write(request.chunk.data)
+        _append(path, request.chunk.data)
     return files
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Add to a file.
+
+    Raises:
+        Refused: The disk, or a folder in memory, is full.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(data)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        expected = f"what fits into {path.parent.parent}, which is full"
+        raise Refused(Reason.QUOTA, "chunk", f"{len(data)} bytes more", expected) from None
 
 
 def _base_name(name: str, field: str) -> str:

@@ -12,7 +12,7 @@ from services.runtime.env import Script
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import EventLog
 from services.runtime.field_types import FieldsOf, Misfit, check
-from services.runtime.snapshot import SIZE_MAX, Registry, SnapshotError, decode, encode, seal, unseal
+from services.runtime.snapshot import Registry, SnapshotError, SnapshotTooLarge, decode, encode, seal, size_max, unseal
 
 CHUNK_BYTES = 8 << 20
 """Bytes of one piece."""
@@ -98,18 +98,18 @@ class Checkpoint:
         self.registry = Registry(ServiceState, ContextState, Upcalls)
         self.registry.forms.update(registry.forms)
         self._image = b""
-        self._parts: list[bytes] = []
+        self._loading, self._size = bytearray(), 0
         self._staged: ServiceState | None = None
 
     def save(self, offset: int) -> CheckpointChunk:
         """A piece of the service's checkpoint; at offset 0 it is made, at its end it is forgotten.
 
         Raises:
-            Refused: No checkpoint is so long.
+            Refused: No checkpoint is so long, or there is not the memory to make one.
         """
         if offset == 0:
             state = ServiceState(self._ctx.service, ContextState.of(self._ctx), self._take())
-            self._image = seal(encode(state, self.registry))
+            self._image = self._sealed(state)
         elif offset >= len(self._image):
             raise _refused("offset", offset, f"0, or below {len(self._image)}")
         size, data = len(self._image), self._image[offset : offset + CHUNK_BYTES]
@@ -126,17 +126,18 @@ class Checkpoint:
             Refused: A piece is missing, or the whole is no checkpoint of this service.
         """
         if offset == 0:
-            self._parts, self._staged = [], None
+            self._loading, self._size, self._staged = bytearray(), size, None
+            if size > (limit := size_max()):
+                self._size = 0
+                raise Refused(Reason.QUOTA, "size", size, f"at most {limit} bytes, by the memory that is left")
         if size == 0:
             return Empty()
-        have = sum(map(len, self._parts))
-        if size > SIZE_MAX:
-            raise Refused(Reason.QUOTA, "size", size, f"at most {SIZE_MAX} bytes")
-        if offset != have or have + len(data) > size:
-            raise _refused("offset", offset, f"{have}: pieces in order, {size} bytes together")
-        self._parts.append(data)
+        have = len(self._loading)
+        if offset != have or have + len(data) > self._size or size != self._size:
+            raise _refused("offset", offset, f"{have}: pieces in order, {self._size} bytes together")
+        self._loading += data
         if have + len(data) == size:
-            whole, self._parts = b"".join(self._parts), []
+            whole, self._loading, self._size = self._loading, bytearray(), 0
             self._staged = self._decoded(whole)
         return Empty()
 
@@ -153,9 +154,17 @@ class Checkpoint:
         staged.ctx.restore(self._ctx)
         return Empty()
 
-    def _decoded(self, image: bytes) -> ServiceState:
+    def _sealed(self, state: ServiceState) -> bytes:
+        try:
+            return seal(encode(state, self.registry))
+        except SnapshotTooLarge as error:
+            raise Refused(Reason.QUOTA, "checkpoint", self._ctx.service, str(error)) from None
+
+    def _decoded(self, image: bytearray) -> ServiceState:
         try:
             state = decode(unseal(image), self.registry)
+        except SnapshotTooLarge as error:
+            raise Refused(Reason.QUOTA, "data", f"{len(image)} bytes", str(error)) from None
         except SnapshotError as error:
             raise _refused("data", f"{len(image)} bytes", f"an intact checkpoint: {error}") from None
         name = self._ctx.service

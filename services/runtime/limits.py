@@ -34,6 +34,8 @@ UPLOAD_FILES_MAX = 256
 """Files of one uploaded workload."""
 CHECKPOINT_BYTES_MAX = 2 << 30
 """Largest checkpoint of a service, and the largest of a machine that machine.proto gives out or takes in."""
+CHECKPOINT_OF_MEMORY = 4
+"""A checkpoint, packed or unpacked, may be one part in so many of the memory that the process has left."""
 EVENTS_KEPT = 1 << 20
 """Events that each service keeps for whoever watches; a watcher who falls further behind is told, and ended."""
 SUSPENDED_TOLD_MAX = 100

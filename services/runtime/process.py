@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import resource
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of mallopt(3)."""
+_CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where a container reads its limit of memory, with control groups of version 2 and 1."""
+_LIMITING = threading.Lock()
 
 
 @cache
@@ -41,3 +50,39 @@ def pss_bytes(pid: int | str = "self") -> int:
     except OSError:
         return 0
     return 0
+
+
+def memory_left() -> int:
+    """Bytes that this process may still take: what its container, or else the host, has left."""
+    left = [_host_available()]
+    for path in _CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # other control groups, or no limit: "max"
+            left.append(int(path.read_text("ascii")) - _resident())
+    return max(0, min(left))
+
+
+@contextmanager
+def growth_limited(size: int) -> Iterator[None]:
+    """Let this process take no more than so much memory for a while; beyond, a MemoryError is raised.
+
+    Args:
+        size: Bytes of data, of all threads together.
+    """
+    with _LIMITING:
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        taken = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * os.sysconf("SC_PAGESIZE")
+        limits = [taken + size] + [limit for limit in before if limit != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _host_available() -> int:
+    lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from services.runtime.limits import CHECKPOINT_BYTES_MAX
+from services.runtime.limits import CHECKPOINT_BYTES_MAX, CHECKPOINT_OF_MEMORY
+from services.runtime.process import memory_left
 
 VERSION = 1
 """Version of the encoding; a reader refuses any other."""
@@ -40,6 +41,10 @@ _MISFITS = (AttributeError, MemoryError, OverflowError, RecursionError, TypeErro
 
 class SnapshotError(Exception):
     """A snapshot that cannot be read; the text is one line that says why."""
+
+
+class SnapshotTooLarge(SnapshotError):
+    """A snapshot that this process has not the memory for."""
 
 
 class Form(NamedTuple):
@@ -117,9 +122,10 @@ def encode(value: Any, registry: Registry) -> bytes:
     """Write plain data down.
 
     Raises:
+        SnapshotTooLarge: This process has not the memory for it.
         TypeError: It holds something that has no place in a snapshot.
     """
-    encoder = _Encoder(registry)
+    encoder = _Encoder(registry, size_max())
     encoder.write(value)
     return bytes(encoder.out)
 
@@ -152,13 +158,20 @@ def seal(snapshot: bytes) -> bytes:
     return _HEAD.pack(_MAGIC, VERSION, len(snapshot), _checksum(VERSION, len(snapshot), packed)) + packed
 
 
-def unseal(sealed: bytes) -> bytes:
+def size_max() -> int:
+    """Largest snapshot that this process has the memory for, packed or unpacked."""
+    return min(SIZE_MAX, memory_left() // CHECKPOINT_OF_MEMORY)
+
+
+def unseal(sealed: bytes | bytearray | memoryview) -> bytes:
     """The snapshot in what `seal` made.
 
     Raises:
+        SnapshotTooLarge: This process has not the memory for it.
         SnapshotError: It is no snapshot, of another version, cut or damaged.
     """
-    if len(sealed) < _HEAD.size or not sealed.startswith(_MAGIC):
+    sealed = memoryview(sealed)  # its parts are no copies
+    if len(sealed) < _HEAD.size or sealed[: len(_MAGIC)] != _MAGIC:
         raise SnapshotError("this is no snapshot of vmglue")
     _, version, size, checksum = _HEAD.unpack_from(sealed)
     if version != VERSION:
@@ -166,8 +179,8 @@ def unseal(sealed: bytes) -> bytes:
     packed = sealed[_HEAD.size :]
     if _checksum(version, size, packed) != checksum:
         raise SnapshotError("the snapshot's checksum is wrong: it is cut or damaged")
-    if size > SIZE_MAX:
-        raise SnapshotError(f"the snapshot has {size} bytes, at most {SIZE_MAX} are read")
+    if size > (limit := size_max()):
+        raise SnapshotTooLarge(f"the snapshot has {size} bytes, at most {limit} are read")
     unpacker = zlib.decompressobj()
     try:
         snapshot = unpacker.decompress(packed, size + 1)
@@ -178,8 +191,10 @@ def unseal(sealed: bytes) -> bytes:
     return snapshot
 
 
-def _checksum(version: int, size: int, packed: bytes) -> bytes:
-    return hashlib.blake2b(struct.pack("<HQ", version, size) + packed, digest_size=32).digest()
+def _checksum(version: int, size: int, packed: bytes | memoryview) -> bytes:
+    checksum = hashlib.blake2b(struct.pack("<HQ", version, size), digest_size=32)
+    checksum.update(packed)
+    return checksum.digest()
 
 
 class _Encoder:
@@ -189,8 +204,9 @@ class _Encoder:
         out: What was written.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, limit: int) -> None:
         self.out = bytearray()
+        self._limit = limit
         self._forms = {form.cls: (name, form.fields) for name, form in registry.forms.items()}
         self._types: dict[type, int] = {}
         self._numbers: dict[int, int] = {}
@@ -236,9 +252,17 @@ class _Encoder:
         self.out += number.to_bytes(5, "little")
 
     def _bytes(self, tag: bytes, data: bytes | bytearray | memoryview) -> None:
+        self._make_room(len(data))
         self.out += tag
         self._count(len(data))
         self.out += data
+
+    def _make_room(self, size: int) -> None:
+        """Refuse what is too large before it is copied."""
+        if len(self.out) + size > self._limit:
+            raise SnapshotTooLarge(
+                f"a snapshot of more than {self._limit} bytes, which the memory that is left permits"
+            )
 
     def _int(self, number: int) -> None:
         size = (number.bit_length() + 8) // 8
@@ -298,6 +322,7 @@ class _Encoder:
 
     def _array(self, array: np.ndarray[Any, Any]) -> None:
         assert array.ndim <= _DIMENSIONS_MAX, "an array of more dimensions than are read"
+        self._make_room(array.nbytes)
         self.out += b"a" + self._dtype(array.dtype) + bytes((array.ndim,))
         for length in array.shape:
             self._count(length)

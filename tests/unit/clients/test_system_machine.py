@@ -22,7 +22,7 @@ from clients.upload import load_requests
 from clients.workload import WorkloadError, load_workload, override
 from protos import machine_pb2 as pb
 from protos.machine_pb2_grpc import MachineServiceStub
-from services.runtime.errors import KernelPanic, Refused, ServiceLost
+from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
 from services.runtime.limits import STREAMS_MAX
 
 STATES = pb.MachineState
@@ -373,8 +373,26 @@ def test_a_watcher_that_falls_behind_what_is_kept_is_told(kept, stub, made):
     assert f"events before {first} are gone" in error.value.details()
 
 
-def test_a_checkpoint_that_is_too_large_is_exhausted(kept, made, monkeypatch):
+@pytest.mark.parametrize("left", [0, 16_000])
+def test_a_checkpoint_that_is_too_large_is_exhausted(kept, stub, made, monkeypatch, left):
     kept.load(made)
-    monkeypatch.setattr("clients.machine_server.CHECKPOINT_BYTES_MAX", 1000)
-    with pytest.raises(Refused, match="a checkpoint of at most 1000"):
+    whole = kept.save_checkpoint()
+    monkeypatch.setattr("services.runtime.snapshot.memory_left", lambda: left)
+    with pytest.raises(Refused, match="the memory that is left permits") as refused:
         kept.save_checkpoint()
+    assert refused.value.reason is Reason.QUOTA
+    with pytest.raises(grpc.RpcError) as error:
+        stub.LoadCheckpoint(iter([pb.LoadCheckpointRequest(data=whole)]))
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    monkeypatch.undo()
+    assert kept.run().report["event_hash"] == local_hash(made)
+
+
+def test_a_trace_that_is_too_large_is_exhausted(kept, stub, made, monkeypatch):
+    monkeypatch.setattr("clients.trace.memory_left", lambda: 100)
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Load(load_requests(made, "1"))
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "the memory that is left permits 50" in error.value.details()
+    monkeypatch.undo()
+    kept.load(made)

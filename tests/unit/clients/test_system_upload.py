@@ -6,6 +6,7 @@ from clients.upload import UploadError, load_requests, receive
 from clients.workload import WorkloadError, load_workload, override
 from protos import machine_pb2 as pb
 from services.runtime.errors import Reason, Refused
+from services.runtime.limits import CHECKPOINT_OF_MEMORY
 
 HEAD = pb.LoadHead(name="w.toml", toml='[[programs]]\ntrace = "made"\n')
 
@@ -94,9 +95,21 @@ def test_uploads_are_limited(tmp_path, monkeypatch):
     with pytest.raises(Refused, match="at most 10 in 256 files") as refused:
         receive(tmp_path, HEAD, chunks)
     assert refused.value.reason is Reason.QUOTA
-    monkeypatch.setattr(upload, "CHECKPOINT_BYTES_MAX", 10)
+
+
+def test_an_upload_into_a_full_folder_is_refused(tmp_path):
+    (tmp_path / "0.part").symlink_to("/dev/full")
+    with pytest.raises(Refused, match="which is full") as refused:
+        receive(tmp_path, HEAD, [pb.LoadRequest(chunk=pb.TraceChunk(file="x", data=b"1"))])
+    assert refused.value.reason is Reason.QUOTA
+
+
+def test_a_received_checkpoint_is_limited_by_the_memory_that_is_left(monkeypatch):
+    pieces = [pb.LoadCheckpointRequest(data=b"78901")]
+    assert upload.receive_pieces(b"123456", pieces) == b"12345678901"
+    monkeypatch.setattr("services.runtime.snapshot.memory_left", lambda: 10 * CHECKPOINT_OF_MEMORY)
     with pytest.raises(Refused, match="a checkpoint of at most 10") as refused:
-        upload.receive_pieces(b"123456", [pb.LoadCheckpointRequest(data=b"78901")])
+        upload.receive_pieces(b"123456", pieces)
     assert refused.value.reason is Reason.QUOTA
 
 

@@ -1,6 +1,7 @@
 """The trace format: packing, round trip, and that a file that is not a trace is refused in one line."""
 
 import json
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients import trace as fmt
-from clients.trace import File, Header, Image, Op, Region, TaskInfo, TaskTrace, Totals, Trace, TraceError
+from clients.trace import File, Header, Image, Op, Region, TaskInfo, TaskTrace, Totals, Trace, TraceError, TraceTooLarge
 from clients.workload import TRACES
 
 
@@ -191,3 +192,41 @@ def test_shipped_traces_are_small():
     sizes = [path.stat().st_size for path in TRACES.glob("*.vmtrace")]
     assert len(sizes) >= 3
     assert sum(sizes) < 5_000_000
+
+
+def packed_zeros(path, mebibytes):
+    """A trace whose one task has that many bytes of equal records: a few kilobytes of file."""
+    runs = np.zeros(mebibytes << 17, np.uint64)
+    only = replace(task(0, [], [(0, Op.EXIT, 0, 0, 0, 0)]), runs=runs)
+    fmt.write_trace(path, replace(small_trace().header, tasks=(only.info,)), (only,))
+    assert path.stat().st_size < mebibytes << 10
+
+
+def test_a_trace_that_says_that_it_is_too_large_is_refused(tmp_path, monkeypatch):
+    packed_zeros(tmp_path / "zeros", 64)
+    monkeypatch.setattr(fmt, "memory_left", lambda: 100 << 20)
+    with pytest.raises(TraceTooLarge, match=r"zeros: holds 671\d{5} bytes, and .* permits 52428800"):
+        Trace.open(tmp_path / "zeros")
+
+
+def varint(number, length):
+    """A number as Thrift writes it, in more bytes than it needs."""
+    bits = number << 1
+    return bytes((bits >> 7 * at & 0x7F) | (0x80 if at < length - 1 else 0) for at in range(length))
+
+
+def test_a_trace_that_holds_more_than_it_says_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bomb"
+    packed_zeros(path, 256)
+    with pq.ParquetFile(path) as file:
+        claimed = file.metadata.row_group(0).total_byte_size
+    content = path.read_bytes()
+    assert content.count(varint(claimed, 5)) == 1
+    path.write_bytes(content.replace(varint(claimed, 5), varint(1000, 5)))
+    monkeypatch.setattr(fmt, "_OTHERS_BYTES", 64 << 20)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(TraceTooLarge, match="bomb: holds more than the 1000 bytes that it claims"):
+        Trace.open(path)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    monkeypatch.undo()
+    assert len(Trace.open(path).tasks[0].runs) == 256 << 17  # there was the memory for it

@@ -20,6 +20,7 @@ from services.runtime.checkpoint import Checkpoint, ContextState
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
 from services.runtime.events import Kind
+from services.runtime.limits import CHECKPOINT_OF_MEMORY
 from services.runtime.snapshot import Registry, decode, encode, form_of
 from services.scheduler import state as scheduler_state
 from services.scheduler.core import SchedulerCore
@@ -120,3 +121,26 @@ def test_what_does_not_belong_here_is_refused():
     stranger = Checkpoint(Context("pager"), registry, kstack_state.State, lambda _: None)
     with pytest.raises(Refused, match="a checkpoint of pager"):
         stranger.load(0, len(whole), whole)
+
+
+def test_what_there_is_no_memory_for_is_exhausted_before_it_comes(monkeypatch):
+    core = KstackCore(used_context(), None)
+    whole = core.checkpoint_save(0).data
+    monkeypatch.setattr("services.runtime.snapshot.memory_left", lambda: CHECKPOINT_OF_MEMORY * (len(whole) - 1))
+    for too_large in (
+        lambda: core.checkpoint_save(0),
+        lambda: core.checkpoint_load(0, len(whole), whole[:1]),
+        lambda: core.checkpoint_load(0, 1 << 60, b""),
+    ):
+        with pytest.raises(Refused) as refused:
+            too_large()
+        assert refused.value.reason is Reason.QUOTA
+    with pytest.raises(Refused, match="pieces in order, 0 bytes"):
+        core.checkpoint_load(1, len(whole), whole[1:])
+
+
+def test_a_checkpoint_is_no_larger_than_its_first_piece_said():
+    core = KstackCore(used_context(), None)
+    core.checkpoint_load(0, 100, b"x")
+    with pytest.raises(Refused, match="100 bytes together"):
+        core.checkpoint_load(1, 1 << 60, b"x")

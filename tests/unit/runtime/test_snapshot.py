@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.runtime.limits import CHECKPOINT_OF_MEMORY
 from services.runtime.snapshot import (
     VERSION,
     Node,
     Registry,
     SnapshotError,
+    SnapshotTooLarge,
     decode,
     encode,
     seal,
@@ -238,3 +240,14 @@ def test_damage_behind_a_right_checksum_is_refused_or_harmless():
         except SnapshotError:
             refused += 1
     assert refused > 300
+
+
+@pytest.mark.parametrize("value", [np.zeros(1000, np.int64), b"x" * 8000, list(range(1000))], ids=["a", "y", "L"])
+def test_what_there_is_no_memory_for_is_neither_written_nor_read(monkeypatch, value):
+    sealed = seal(encode(value, REGISTRY))
+    assert len(sealed) < 4000
+    monkeypatch.setattr("services.runtime.snapshot.memory_left", lambda: 4000 * CHECKPOINT_OF_MEMORY)
+    with pytest.raises(SnapshotTooLarge, match="more than 4000 bytes"):
+        encode(value, REGISTRY)
+    with pytest.raises(SnapshotTooLarge, match="at most 4000 are read"):
+        unseal(sealed)
