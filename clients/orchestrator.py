@@ -355,6 +355,8 @@ class Orchestrator:
                         rtprio=program.rtprio[1],
                         rss_limit=program.rss_limit,
                         memlock_limit=program.memlock_limit,
+                        stop_us=program.stop_us,
+                        continue_us=program.continue_us,
                     )
                 )
         return requests

@@ -152,6 +152,10 @@ class Program:
     """p_nice, -20 to 20."""
     rtprio: tuple[str, int] = ("normal", 0)
     """Class of rtprio(2), one of CLASSES, and the priority in it, 0 (best) to RTPRIO_MAX."""
+    stop_us: int = -1
+    """Virtual time at which its processes are stopped (SIGSTOP), in microseconds; -1: never."""
+    continue_us: int = -1
+    """Virtual time at which they are continued (SIGCONT); -1: never."""
     rss_limit: int = 0
     """RLIMIT_RSS, in pages; 0: all memory that was free at boot."""
     memlock_limit: int = 0

@@ -186,6 +186,8 @@ _PROGRAM_KEYS = {
     "pressure": _Key("pressure", _boolean),
     "nice": _Key("nice", _integer(-20, 20)),
     "rtprio": _Key("rtprio", _rtprio),
+    "stop": _Key("stop_us", _duration),
+    "continue": _Key("continue_us", _duration),
     "rss_limit": _Key("rss_limit", _pages),
     "memlock_limit": _Key("memlock_limit", _pages),
     "repeat": _Key("repeat", _integer(1, 1_000_000)),

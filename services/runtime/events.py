@@ -89,6 +89,8 @@ class Kind(IntEnum):
     UNSHARE = 53, "vm_forkproc", 636, "pid", "vmspace"
     SWAP_DEBUG = 54, "swapout", 1046, "pid"
     SWAPPER_LOSERS = 55, "swapper", 784, "pid", PACKED, PACKED, PACKED, PACKED
+    PROC_STOPPED = 56, "thread_stopped", 0, "pid"
+    PROC_CONTINUED = 57, "thread_unsuspend", 0, "pid"
     THREAD_NEW = 61, "thread_create", 0, "tid", "pid", "threads"
     THREAD_EXIT = 62, "thread_exit", 0, "tid", "pid", "threads"
     # physmem

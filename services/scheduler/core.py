@@ -132,6 +132,9 @@ class SchedulerCore:
             due, seq = max(s.now_us, self.k.sleep_length(program.start_us)), self.k.next_seq()
             insort(s.spawns, (due, seq, program), key=lambda entry: entry[:2])
             heappush(s.timers, (due, seq, TimerKind.SPAWN, 0))
+            for at_us, kind in ((program.stop_us, TimerKind.STOP), (program.continue_us, TimerKind.CONTINUE)):
+                if at_us >= 0:
+                    heappush(s.timers, (max(at_us, s.now_us), self.k.next_seq(), kind, program.cookie))
         return Empty()
 
     def next(self, limit_us: int) -> Dispatch:
@@ -196,6 +199,11 @@ class SchedulerCore:
             td.td_frame = ExitFrame(-signal)
         elif outcome.stop is Stop.END and trap.op is not TrapOp.NONE:
             enter_kernel(k, td, trap)
+
+    def kill(self, pids: list[int], signal: int) -> Empty:
+        """A signal to each of some processes."""
+        outside.call_kill(self.k, pids, signal)
+        return Empty()
 
     # Functions of vm_glue.c, called from outside
 

@@ -11,14 +11,16 @@ from services.ports.scheduler import Dispatch, DispatchKind
 from services.scheduler.glue_swap import swapper
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exec import kern_execve
-from services.scheduler.kern_exit import child_channel, exit1, kern_wait
+from services.scheduler.kern_exit import exit1, kern_wait
 from services.scheduler.kern_fork import fork1
+from services.scheduler.kern_sig import pgsignal
+from services.scheduler.kern_suspend import thread_suspend_check
 from services.scheduler.kern_syscalls import map_change, mlock_call, ptrace_call, sleep_call, sysctl_call
 from services.scheduler.kern_thr import must_exit, thr_exit, thr_join, thr_new
 from services.scheduler.kthreads import hold_main, init_main, vm_pageout_worker
-from services.scheduler.proc_flags import P_SYSTEM, TDI_SWAPPED
+from services.scheduler.proc_flags import P_STOPPED_SIG, P_SYSTEM, SIGCONT, SIGSTOP, TDI_SUSPENDED, TDI_SWAPPED
 from services.scheduler.runq import loadav, mi_switch, on_cpu, sched_choose, schedcpu
-from services.scheduler.sleepq import sleepq_timeout, wakeup
+from services.scheduler.sleepq import child_channel, sleepq_timeout, wakeup
 from services.scheduler.smp import SKEW_US, idle, next_cpu, others_busy, wait_for
 from services.scheduler.state import (
     INIT,
@@ -104,11 +106,22 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
         on_cpu(k, td)
         p = s.allproc[td.td_pid]
         if td.td_frame is None:
-            leaves = must_exit(p, td)
-            if td.td_fault_us >= 0 or not (p.p_sig or leaves):  # a fault that reads a page is completed before
+            if td.td_fault_us >= 0 or not _ast(k, p, td):  # a fault that reads a page is completed before
                 return _user(k, td, p)
-            td.td_frame = ThrExitFrame() if leaves else ExitFrame(-p.p_sig)
+            if td.td_frame is None:
+                continue
         take_turn(k, td)
+
+
+def _ast(k: Kern, p: Proc, td: Thread) -> bool:
+    """ast: what a thread does instead of returning to user mode: it ends, its process ends, or it is suspended."""
+    if must_exit(p, td):
+        td.td_frame = ThrExitFrame()
+    elif p.p_sig:
+        td.td_frame = ExitFrame(-p.p_sig)
+    else:
+        return thread_suspend_check(k, p, td)
+    return True
 
 
 def take_turn(k: Kern, td: Thread) -> None:
@@ -136,6 +149,10 @@ def fire_due(k: Kern) -> bool:
         fired = True
         if kind == TimerKind.SPAWN:
             wakeup(k, child_channel(INIT))
+        elif kind == TimerKind.STOP:
+            pgsignal(k, tid, SIGSTOP)
+        elif kind == TimerKind.CONTINUE:
+            pgsignal(k, tid, SIGCONT)
         elif tid in s.threads and s.threads[tid].td_timeout == seq:
             sleepq_timeout(k, s.threads[tid])
     return fired
@@ -162,7 +179,7 @@ def _user(k: Kern, td: Thread, p: Proc) -> Dispatch:
     budget = min(td.td_slice_us, until - s.now_us)
     if others_busy(s):
         budget = min(budget, SKEW_US)
-    if p.p_sig or must_exit(p, td):
+    if p.p_sig or p.p_flag & P_STOPPED_SIG or must_exit(p, td):
         budget = 1
     s.user_ran_us = s.now_us
     s.dispatched = True
@@ -214,7 +231,7 @@ def _finished(k: Kern) -> bool:
 def _deadlocked(k: Kern) -> bool:
     """No program can ever run again: nothing is due that concerns one, and waiting for memory has its limit."""
     s = k.s
-    if s.ios or s.spawns:
+    if s.ios or s.spawns or any(kind == TimerKind.CONTINUE for _, _, kind, _ in s.timers):
         return False
     memory = False
     for td in s.threads.values():
@@ -224,11 +241,16 @@ def _deadlocked(k: Kern) -> bool:
     return not memory or s.now_us - s.user_ran_us > MEMORY_WAIT_US_MAX
 
 
+def _wait(td: Thread) -> str:
+    if td.td_inhibitors & TDI_SUSPENDED:
+        return "is stopped"
+    return f"waits for {td.td_wchan or 'the swapper'}"
+
+
 def _reason(k: Kern) -> str:
     """Who waits for what."""
     waits = [
-        f"{p.p_comm} (pid {p.p_pid}) waits for {td.td_wchan or 'the swapper'}"
-        + (f" ({td.td_wmesg})" if td.td_wmesg else "")
+        f"{p.p_comm} (pid {p.p_pid}) {_wait(td)}" + (f" ({td.td_wmesg})" if td.td_wmesg else "")
         for p in _programs(k)
         for td in p.p_threads
     ]

@@ -9,15 +9,10 @@ from services.scheduler.glue_fork import vm_waitproc, vmspace_free, vmspace_ref
 from services.scheduler.glue_swap import p_lock_channel
 from services.scheduler.kern import Kern
 from services.scheduler.kern_thr import must_exit, thread_reap, thread_single
-from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, P_WEXIT, PWAIT, TDF_CANSWAP, Prs, Tds
+from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, P_WEXIT, PWAIT, TDF_CANSWAP, TDI_SUSPENDED, Prs, Tds
 from services.scheduler.runq import sched_exit
-from services.scheduler.sleepq import msleep, wakeup
+from services.scheduler.sleepq import child_channel, msleep, wakeup
 from services.scheduler.state import INIT, ExitFrame, Proc, Thread, WaitFrame
-
-
-def child_channel(pid: int) -> str:
-    """The process itself, where it waits for its children."""
-    return f"proc:{pid}"
 
 
 def vfork_channel(pid: int) -> str:
@@ -132,6 +127,8 @@ def _state(p: Proc) -> str:
         return "zombie"
     if p.p_flag & P_INMEM == 0:
         return "swapped"
+    if all(td.td_inhibitors & TDI_SUSPENDED for td in p.p_threads):
+        return "stopped"
     return "run" if any(td.td_state in (Tds.RUNNING, Tds.RUNQ) for td in p.p_threads) else "sleep"
 
 

@@ -108,6 +108,7 @@ def _new_proc(k: Kern, p1: Proc, td: Thread, f: ForkFrame) -> None:
         p_swtick=c_uint(k.ticks),
         p_nice=p1.p_nice,
         p_threads=[td2],
+        p_pgrp=p1.p_pgrp,
         p_cookie=f.cookie,
         p_brk=p1.p_brk,
         p_rss_limit=p1.p_rss_limit,
@@ -118,6 +119,7 @@ def _new_proc(k: Kern, p1: Proc, td: Thread, f: ForkFrame) -> None:
     if f.program is not None:
         p2.p_nice, p2.p_sleep_percent = f.program.nice, f.program.sleep_scale_percent
         p2.p_rss_limit, p2.p_memlock_limit = f.program.rss_limit, f.program.memlock_limit
+        p2.p_pgrp = f.program.cookie
         rtp_to_pri(td2, f.program.pri_class, f.program.rtprio)
         td2.td_frame = exec_frame(k, f.program.name, f.program.regions)
     k.allproc_insert_head(p2)

@@ -6,7 +6,8 @@ from services.ports.common import Status
 from services.ports.kstack import ThreadStack
 from services.runtime.events import Kind
 from services.scheduler.kern import Kern
-from services.scheduler.proc_flags import P_HADTHREADS, P_SINGLE_EXIT, TDF_SINTR, Tds
+from services.scheduler.kern_suspend import thread_unsuspend_each
+from services.scheduler.proc_flags import P_HADTHREADS, P_SINGLE_EXIT, TDF_SINTR, TDI_SUSPENDED, Tds
 from services.scheduler.runq import STATCLOCK_US, resetpriority, sched_add, sched_exit
 from services.scheduler.sleepq import msleep, sleepq_remove, wakeup
 from services.scheduler.state import ExitFrame, Proc, Thread, ThrExitFrame, ThrJoinFrame, ThrNewFrame
@@ -110,8 +111,11 @@ def thread_single(k: Kern, td: Thread) -> bool:
         return False
     p.p_flag |= P_SINGLE_EXIT
     p.p_singlethread = td.td_tid
-    for other in [other for other in p.p_threads if other is not td and other.td_flags & TDF_SINTR]:
-        sleepq_remove(k, other)
+    others = [other for other in p.p_threads if other is not td]
+    thread_unsuspend_each(k, [other for other in others if other.td_inhibitors & TDI_SUSPENDED])
+    for other in others:
+        if other.td_flags & TDF_SINTR:
+            sleepq_remove(k, other)
     msleep(k, td, _single_channel(p), 0, "single")
     return False
 

@@ -7,7 +7,7 @@ from services.ports.common import VM_OOM_MEM, VM_OOM_SWAPZ
 from services.scheduler.glue_swap import faultin, prele
 from services.scheduler.idle import pageout_scan_idle
 from services.scheduler.kern import Kern
-from services.scheduler.kern_exit import child_channel, ended_children, proc_reap
+from services.scheduler.kern_exit import ended_children, proc_reap
 from services.scheduler.kern_fork import fork1
 from services.scheduler.proc_flags import (
     FORK_FLAGS,
@@ -19,7 +19,7 @@ from services.scheduler.proc_flags import (
     Prs,
 )
 from services.scheduler.runq import SLICE_US, sched_add
-from services.scheduler.sleepq import msleep, sleepq_remove
+from services.scheduler.sleepq import child_channel, msleep, sleepq_remove
 from services.scheduler.state import (
     INIT,
     PROC0,

@@ -22,8 +22,9 @@ from services.scheduler import situation
 from services.scheduler.glue_fork import ForkprocArgs, vm_forkproc
 from services.scheduler.glue_swap import SwapoutScan, swapclear, swapout, swapout_procs, swapper
 from services.scheduler.kern import CallRecord, Kern
+from services.scheduler.kern_sig import psignal
 from services.scheduler.kthreads import HOLDER_CHANNEL, hold_all, holder
-from services.scheduler.proc_flags import PVM, RFPROC, VM_SWAP_NORMAL, Tds
+from services.scheduler.proc_flags import P_SYSTEM, PVM, RFPROC, SIGNAL_MAX, VM_SWAP_NORMAL, Tds
 from services.scheduler.runq import sched_add
 from services.scheduler.sleepq import kick_proc0, msleep, setrunnable, sleepq_remove
 from services.scheduler.state import PROC0, HolderFrame, Proc, SwapperFrame, Thread
@@ -116,6 +117,19 @@ def _swapin_call(k: Kern, record: CallRecord, left: Left) -> SwapinCall:
     sleeps = [sleep for sleep in record.sleeps if sleep.channel != _VM_WAIT_CHANNEL]
     waits = len(record.sleeps) - len(sleeps)
     return SwapinCall(record.swapped_in, waits, sleeps, record.wakeups, record.page_requests, left, k.ticks)
+
+
+def call_kill(k: Kern, pids: list[int], signal: int) -> None:
+    """A signal to each of some programs' processes, as kill(2) sends it."""
+    if not 1 <= signal <= SIGNAL_MAX:
+        raise Refused(Reason.FIELD_OUT_OF_RANGE, "signal", signal, f"1 to {SIGNAL_MAX}")
+    procs = [_living(k, pid) for pid in pids]
+    for p in procs:
+        if p.p_flag & P_SYSTEM:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "pids", p.p_pid, "a program's process")
+    for p in procs:
+        psignal(k, p, signal)
+    absorb(k)
 
 
 def call_kick_proc0(k: Kern) -> Woken:

@@ -31,6 +31,11 @@ PROC0_CHANNEL = "proc0"
 """&proc0, where the swapper sleeps."""
 
 
+def child_channel(pid: int) -> str:
+    """The process itself, where it waits for its children."""
+    return f"proc:{pid}"
+
+
 def td_set_inhib(k: Kern, td: Thread, inhibitor: int) -> None:
     """TD_SET_INHIB."""
     td.td_state = Tds.INHIBITED

@@ -315,6 +315,8 @@ class Proc:
     p_threads: list[Thread] = field(default_factory=list)
     p_children: list[int] = field(default_factory=list)
     """Process ids, oldest first."""
+    p_pgrp: int = 0
+    """Process group: the cookie of the program that init started; its descendants are in it."""
     p_cookie: int = 0
     """Its stream of references."""
     p_brk: int = -1
@@ -363,10 +365,14 @@ class TimerKind(IntEnum):
     """End a thread's sleep."""
     SPAWN = 1
     """Wake init: a program is due."""
+    STOP = 2
+    """SIGSTOP to the process group in the thread's place."""
+    CONTINUE = 3
+    """SIGCONT to it."""
 
 
 Timer: TypeAlias = tuple[int, int, int, int]
-"""(due in virtual us, sequence number, TimerKind, thread)."""
+"""(due in virtual us, sequence number, TimerKind, thread or process group)."""
 
 
 @dataclass(slots=True)

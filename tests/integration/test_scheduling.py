@@ -1,4 +1,4 @@
-"""What a workload says of scheduling: classes of rtprio(2), RLIMIT_RSS."""
+"""What a workload says of scheduling: classes of rtprio(2), RLIMIT_RSS, SIGSTOP and SIGCONT."""
 
 import pytest
 from systems import start_system
@@ -81,3 +81,51 @@ def test_pages_above_the_limit_are_taken_once_a_second_and_faulted_in_again(clas
 
 def test_the_same_in_both_wirings(classes, tmp_path):
     assert run(tmp_path, CLASSES, "grpc")["event_hash"] == classes["event_hash"]
+
+
+STOPPED = """\
+[machine]
+ram = "6 MiB"
+swap = "32 MiB"
+ncpu = {ncpu}
+[machine.sysctls]
+vm.swap_idle_enabled = 1
+[[programs]]
+name = "editor"
+stop = "500 ms"
+continue = "15 s"
+[[programs.phases]]
+pattern = "uniform"
+memory = "1 MiB"
+references = 4000000
+think = "100 ms"
+burst = 400000
+call = "select"
+[[programs]]
+name = "cron"
+daemon = {{ call = "nanosleep", every = "5 s", wakeups = 4 }}
+"""
+
+
+@pytest.mark.parametrize("ncpu", [1, 2])
+def test_a_stopped_program_goes_out_whole_and_comes_back_when_it_is_continued(tmp_path, ncpu):
+    text = STOPPED.format(ncpu=ncpu)
+    report = run(tmp_path, text)
+    editor = next(row for row in report["processes"] if row["name"] == "editor")
+    assert editor["swaps"] == 1
+    assert editor["end_us"] > 15_000_000
+    assert run(tmp_path, text, "grpc")["event_hash"] == report["event_hash"]
+    never = run(tmp_path, text.replace('stop = "500 ms"\n', ""))
+    editor = next(row for row in never["processes"] if row["name"] == "editor")
+    assert (editor["swaps"], editor["end_us"] < 4_000_000) == (0, True)
+
+
+def test_a_program_that_nobody_continues_ends_the_run_with_a_reason(tmp_path):
+    path = tmp_path / "stopped.toml"
+    path.write_text(STOPPED.format(ncpu=1).replace('continue = "15 s"\n', ""))
+    with start_system("local") as system:
+        machine = Run(system.kernel, load_workload(str(path)))
+        machine.boot()
+        report = machine.report(machine.execute())
+    assert report["end"] == "deadlock"
+    assert "editor (pid 100) is stopped" in report["end_detail"]

@@ -109,6 +109,10 @@ class SchedulerPort(Protocol):
         """Outcome of a slice, unread, and the trap behind it; answers the next dispatch."""
         ...
 
+    def kill(self, pids: list[I32], signal: U32) -> Empty:
+        """A signal to each of some processes: SIGSTOP 17 stops it, SIGCONT 19 continues it, any other ends it."""
+        ...
+
     def swapout_procs(self, action: U32) -> SwapoutCall:
         """swapout_procs (vm_glue.c:855-1006) now, as the vmdaemon calls it."""
         ...

@@ -18,7 +18,7 @@ class ProcessRow:
     name: str = ""
     """p_comm."""
     state: str = ""
-    """run, sleep, swapped, zombie or ended."""
+    """run, sleep, stopped, swapped, zombie or ended."""
     wmesg: str = ""
     """Wait messages of its sleeping threads."""
     vmspace: U64 = 0

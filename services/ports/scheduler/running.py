@@ -195,3 +195,7 @@ class SpawnRequest:
     """RLIMIT_RSS, in pages; 0: all memory that was free at boot."""
     memlock_limit: U64 = 0
     """RLIMIT_MEMLOCK, in pages; 0: none."""
+    stop_us: I64 = -1
+    """Virtual time at which its processes get SIGSTOP, in microseconds; -1: never."""
+    continue_us: I64 = -1
+    """Virtual time at which they get SIGCONT; -1: never."""

@@ -63,9 +63,12 @@ def load(folder: Path, text: str) -> Workload:
 
 
 def test_a_class_and_a_limit_arrive(folder):
-    text = GOOD.replace("nice = -5", 'rtprio = { class = "fifo", priority = 7 }\nrss_limit = "64 KiB"')
+    text = GOOD.replace(
+        "nice = -5", 'rtprio = { class = "fifo", priority = 7 }\nrss_limit = "64 KiB"\nstop = "1 s"\ncontinue = "2 s"'
+    )
     first, second = load(folder, text).programs
     assert (first.rtprio, first.rss_limit) == (("normal", 0), 0)
+    assert (first.stop_us, first.continue_us, second.stop_us, second.continue_us) == (-1, -1, 1_000_000, 2_000_000)
     assert (second.rtprio, second.rss_limit) == (("fifo", 7), 16)
 
 

@@ -12,6 +12,7 @@ from services.ports.scheduler import DispatchKind, SpawnRequest
 from services.runtime.errors import Refused
 from services.runtime.events import Kind
 from services.scheduler import smp
+from services.scheduler.proc_flags import P_SYSTEM, SIGCONT, SIGKILL, SIGSTOP
 from services.scheduler.runq import FSCALE, STATCLOCK_US, estcpulim, loadav, resetpriority
 from services.scheduler.state import Cpu
 
@@ -128,12 +129,17 @@ def test_one_processor_has_no_other():
     assert smp.registers(s)[0].now_us == s.now_us
 
 
-ACTIONS = st.sampled_from(["spin", "part", "sleep", "short", "fault", "fork", "exit"])
+SIGNALS = {"stop": SIGSTOP, "continue": SIGCONT, "kill": SIGKILL}
+ACTIONS = st.sampled_from(["spin", "part", "sleep", "short", "fault", "fork", "exit", "stop", "continue", "kill"])
 
 
 def act(driver, action):
     """One report."""
     budget = driver.dispatch.budget_us
+    if action in SIGNALS:
+        procs = [p.p_pid for p in driver.m.core.k.s.allproc.values() if not p.p_flag & P_SYSTEM]
+        driver.m.core.kill(procs[:1] if action == "kill" else procs[1:], SIGNALS[action])
+        action = "part"
     if action == "fault":
         driver.fault(300)
     elif action in ("spin", "part"):
