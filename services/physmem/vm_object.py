@@ -285,6 +285,7 @@ def vm_object_collapse(vm: Vm, object_: VmObject) -> None:
         if not (backing.anonymous and object_.anonymous) or (backing.flags | object_.flags) & OBJ_DEAD:
             return
         if object_.paging_in_progress or backing.paging_in_progress:
+            vm_object_qcollapse(vm, object_, backing)
             return
         if backing.ref_count == 1:
             if not _absorb(vm, object_, backing):
@@ -297,13 +298,23 @@ def vm_object_collapse(vm: Vm, object_: VmObject) -> None:
             vm.objects.bypasses += 1
 
 
+def vm_object_qcollapse(vm: Vm, object_: VmObject, backing: VmObject) -> None:
+    """While pages are under way: take those of a backing object that nobody else refers to and that are not busy."""
+    if backing.ref_count != 1:
+        return
+    offset, pages = object_.backing_offset, vm.pages
+    unfilled = {i + offset for i, m in object_.resident.items() if not pages.valid[m]}
+    idle = [i for i, m in backing.resident.items() if pages.valid[m] and not vm_page_busied(vm, m)]
+    _move_pages(vm, object_, backing, [i for i in sorted(idle) if i not in unfilled])
+
+
 def _absorb(vm: Vm, object_: VmObject, backing: VmObject) -> bool:
     """Move the backing object's pages and swap blocks into its only shadow; False while a page is busy."""
     if _any_busy(vm, list(backing.resident.values())):
         return False
     vm_page_cache_free(vm, backing)
     vm_page_cache_free(vm, object_)
-    _move_pages(vm, object_, backing)
+    _move_pages(vm, object_, backing, sorted(backing.resident))
     if backing.type == ObjectType.SWAP:
         vm_pager_flush(vm)
         vm.pager.swap_copy(backing.id, object_.id, object_.backing_offset, object_.size, destroysource=True)
@@ -324,14 +335,14 @@ def _any_busy(vm: Vm, frames: list[int]) -> bool:
     return bool((vm.pages.np.busy_lock[np.array(frames, np.int64)] != VPB_UNBUSIED).any())
 
 
-def _move_pages(vm: Vm, object_: VmObject, backing: VmObject) -> None:
-    """Rename the pages that the shadow lacks (they become dirty, their blocks are freed), free the others."""
+def _move_pages(vm: Vm, object_: VmObject, backing: VmObject, pindexes: list[int]) -> None:
+    """Of some pages rename those that the shadow lacks (they become dirty), free the others, and their swap blocks."""
     offset = object_.backing_offset
-    inside = [i for i in sorted(backing.resident) if offset <= i < offset + object_.size]
+    inside = [i for i in pindexes if offset <= i < offset + object_.size]
     moved = [i for i in inside if i - offset not in object_.resident and i - offset not in object_.swapped]
     _rename_all(vm, backing, object_, moved, offset)
-    _free_resident(vm, backing, sorted(backing.resident))
-    for i in moved:
+    _free_resident(vm, backing, [i for i in pindexes if i in backing.resident])
+    for i in pindexes:
         vm_pager_freespace(vm, backing, i, 1)
 
 

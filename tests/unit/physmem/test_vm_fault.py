@@ -7,6 +7,7 @@ import pytest
 from map_side import BASE, EXEC, FIRST, LOAD, PAGE, STORE, MapSide, record, runs
 
 from hardware_sim.cpu import COSTS
+from services.physmem.page_array import VPB_SINGLE_EXCLUSIVER, VPB_UNBUSIED
 from services.physmem.state import OBJ_MIGHTBEDIRTY
 from services.ports.common import Stop
 from services.ports.physmem import KernReturn, MapOp, MapOpKind
@@ -94,9 +95,12 @@ def test_last_reader_of_a_backing_object_takes_its_page_instead_of_copying_it():
     side.run(parent, runs(record(FIRST, STORE)))
     child = side.fork(parent)
     side.run(child, runs(record(FIRST + 1, STORE)))
-    side.vm.objects[1].paging_in_progress += 1  # keeps the parent's exit from collapsing the chain
+    behind = side.vm.objects[1]
+    behind.paging_in_progress += 1  # keeps the parent's exit from collapsing the chain
+    side.vm.pages.busy_lock[behind.resident[0]] = VPB_SINGLE_EXCLUSIVER
     side.core.vmspace_free([parent])
-    side.vm.objects[1].paging_in_progress -= 1
+    side.vm.pages.busy_lock[behind.resident[0]] = VPB_UNBUSIED
+    behind.paging_in_progress -= 1
     used = side.vm.pages.count - side.vm.cnt.v_free_count
     side.run(child, runs(record(FIRST, STORE)))
     assert counter(side, "v_cow_optim") == 1

@@ -17,7 +17,7 @@ from services.physmem.vm_object import (
     vm_object_shadow,
     vm_object_split,
 )
-from services.physmem.vm_page import vm_page_cache, vm_page_deactivate, vm_page_wire
+from services.physmem.vm_page import VM_ALLOC_NORMAL, vm_page_alloc, vm_page_cache, vm_page_deactivate, vm_page_wire
 from services.physmem.vm_pageout import pageout_scan
 from services.runtime.errors import KernelPanic
 
@@ -230,16 +230,42 @@ def test_a_shadow_that_takes_over_swap_blocks_has_swap_metadata(vm):
 def test_collapse_waits_for_paging_and_busy_pages(vm):
     shadow, backing = shadowed(vm)
     m = resident(vm, backing, 0)
+    vm_page_xbusy(vm, m)
     vm_object_pip_add(vm, backing)
     vm_object_deallocate(vm, backing)
-    assert shadow.backing == backing.id
+    assert (shadow.backing, shadow.resident) == (backing.id, {})
     vm_object_pip_wakeup(vm, backing)
-    vm_page_xbusy(vm, m)
     vm_object_collapse(vm, shadow)
     assert shadow.backing == backing.id
     vm.pages.busy_lock[m] = 1
     vm_object_collapse(vm, shadow)
     assert (shadow.backing, shadow.resident) == (0, {0: m})
+    assert sound(vm) is True
+
+
+def test_while_pages_are_under_way_those_that_are_not_busy_go_over(vm):
+    shadow, backing = shadowed(vm, size=6, offset=1)
+    idle, busy, hidden, outside = (resident(vm, backing, i, fill=i) for i in (1, 2, 3, 0))
+    unfilled = vm_page_alloc(vm, shadow, 3, VM_ALLOC_NORMAL)
+    kept = resident(vm, backing, 4)
+    mine = resident(vm, shadow, 2, fill=99)
+    vm_page_xbusy(vm, busy)
+    for i, m in ((1, idle), (2, busy), (3, hidden)):
+        swapped(vm, backing, i, i)
+        assert has_block(vm, m)
+    vm_object_pip_add(vm, backing)
+    vm_object_deallocate(vm, backing)
+    assert shadow.backing == backing.id
+    assert shadow.resident == {0: idle, 2: mine, 3: unfilled}
+    assert backing.resident == {2: busy, 4: kept}
+    assert (sorted(backing.swapped), int(vm.pages.dirty[idle])) == ([2], vm.bits_all)
+    assert [int(vm.pages.object[m]) for m in (hidden, outside)] == [0, 0]
+    vm.pages.valid[unfilled] = vm.bits_all
+    for m in (busy, unfilled):
+        vm.pages.busy_lock[m] = 1
+    vm_object_pip_wakeup(vm, backing)
+    vm_object_collapse(vm, shadow)
+    assert (shadow.backing, sorted(shadow.resident)) == (0, [0, 1, 2, 3])
     assert sound(vm) is True
 
 
