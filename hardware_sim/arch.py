@@ -32,6 +32,8 @@ class Arch:
     """VM_MAXUSER_ADDRESS, exclusive."""
     direct_map: bool = True
     """An sf_buf is the page itself: all memory is mapped."""
+    superpage_size: int = 0
+    """pagesizes[1]: bytes of the smallest superpage that the kernel uses for programs; 0: none."""
     icache_sync: bool = False
     """pmap_sync_icache has work to do."""
 
@@ -52,9 +54,9 @@ _ILP32 = Arch("", kernel_min=0xC0000000, kernel_max=0xFFFFF000, user_max=0xBFC00
 _TABLE = {
     entry.name: entry
     for entry in (
-        Arch("amd64"),
-        replace(_ILP32, name="i386", kstack_pages=2),
-        replace(_ILP32, name="arm", kstack_pages=2),
+        Arch("amd64", superpage_size=2 << 20),
+        replace(_ILP32, name="i386", kstack_pages=2, superpage_size=4 << 20),
+        replace(_ILP32, name="arm", kstack_pages=2, superpage_size=1 << 20),
         Arch("arm64", kernel_min=0xFFFFFF8000000000, kernel_max=0xFFFFFF8800000000, user_max=0x8000000000),
         replace(_ILP32, name="mips", kstack_pages=2, kstack_guard_pages=2, kstack_align_pages=2, user_max=0x80000000),
         replace(_ILP32, name="powerpc", icache_sync=True, kernel_min=0xD0000000, kernel_max=0xEFFFF000),

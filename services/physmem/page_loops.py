@@ -294,6 +294,15 @@ def object_deactivate(
             _deactivate_page(m, shared, r, pages, mmu)
 
 
+@njit(types.void(_REGS, _REGS, _PAGE_FIELDS), cache=True)
+def deactivate_pages(frames: I64Array, r: I64Array, pages: PageFields) -> None:
+    """vm_page_deactivate of those of an object's pages that are valid, not busy and active."""
+    for i in range(len(frames)):
+        m = frames[i]
+        if pages.valid[m] == r[BITS_ALL] and pages.busy_lock[m] == VPB_UNBUSIED and pages.queue[m] == PQ_ACTIVE:
+            _deactivate(m, r, pages)
+
+
 @njit(types.int64(_REGS, _REGS, types.int32[::1], _PAGE_FIELDS, MMU_STATE), cache=True)
 def free_pages(frames: I64Array, r: I64Array, free: I32Array, pages: PageFields, mmu: MmuState) -> Word:
     """vm_page_free of pages that left their object; those that are wired, held or busy are moved to the front.

@@ -148,6 +148,12 @@ def pmap_protect(vm: Vm, space: int, start: int, end: int, prot: int) -> None:
             _harvest(vm, ptes & ~np.uint64(PG_A))
 
 
+def pmap_advise(vm: Vm, space: int, start: int, end: int) -> None:
+    """pmap_advise with MADV_DONTNEED: forget that pages [start, end) were accessed; what was written is dirty."""
+    ptes = vm.mmu.clear_range(space, start, end, PG_A | PG_M)
+    _harvest(vm, ptes & ~np.uint64(PG_A))
+
+
 def pmap_unwire(vm: Vm, space: int, start: int, end: int) -> None:
     """The mappings of pages [start, end) are no longer wired."""
     vm.mmu.clear_range(space, start, end, PG_W)

@@ -29,7 +29,7 @@ from services.physmem.page_busy import (
 from services.physmem.pmap import pmap_enter, pmap_unwire, vpn_of
 from services.physmem.replacement import make_room
 from services.physmem.state import OBJ_MIGHTBEDIRTY, ObjectType, VmObject
-from services.physmem.vm_fault_around import PFBAK, PFFOR, vm_fault_prefault
+from services.physmem.vm_fault_around import PFBAK, PFFOR, vm_fault_dontneed, vm_fault_prefault
 from services.physmem.vm_map import (
     MAP_ENTRY_IN_TRANSITION,
     MAP_ENTRY_NEEDS_COPY,
@@ -229,7 +229,7 @@ def _fault_chain(
         if m is not None and vm.pages.valid[m] == vm.bits_all:
             return _fault_found(vm, map_, op, found, obj, m, first_m)
         if m is not None and obj.type != ObjectType.DEFAULT:
-            status = _read(vm, op, found, obj, pindex, m, first_m)
+            status = _read(vm, map_, op, found, obj, pindex, m, first_m)
             if isinstance(status, Suspension):
                 return status
             if status != VmPager.FAIL:
@@ -276,10 +276,10 @@ def _zero_fill(vm: Machine, map_: VmMap, op: FaultOp, found: Lookup, m: int) -> 
 
 
 def _read(
-    vm: Machine, op: FaultOp, found: Lookup, obj: VmObject, pindex: int, m: int, first_m: int | None
+    vm: Machine, map_: VmMap, op: FaultOp, found: Lookup, obj: VmObject, pindex: int, m: int, first_m: int | None
 ) -> VmPager | Suspension:
     """Start to read a page with its neighbours and sleep; FAIL if the pager does not have it."""
-    behind, ahead = _read_window(vm, op, found, pindex)
+    behind, ahead = _read_window(vm, map_, op, found, pindex)
     started = read_start(vm, obj, pindex, m, behind, ahead)
     if started.status != VmPager.PEND:
         return started.status
@@ -294,7 +294,7 @@ def _read(
     return read_wait(vm, obj, m)
 
 
-def _read_window(vm: Machine, op: FaultOp, found: Lookup, pindex: int) -> tuple[int, int]:
+def _read_window(vm: Machine, map_: VmMap, op: FaultOp, found: Lookup, pindex: int) -> tuple[int, int]:
     """Pages to read in front of and behind the faulting one; the window grows while faults are sequential."""
     if vm.replacement is not Replacement.FREEBSD:
         return 0, 0
@@ -304,6 +304,8 @@ def _read_window(vm: Machine, op: FaultOp, found: Lookup, pindex: int) -> tuple[
     if pindex == entry.next_read:
         ahead = min(ahead, entry.read_ahead + behind, VM_FAULT_READ_AHEAD_MAX)
         behind = 0
+        if entry.read_ahead == VM_FAULT_READ_AHEAD_MAX:
+            vm_fault_dontneed(vm, map_, entry, found.object, op.va, ahead)
     else:
         ahead = min(ahead, VM_FAULT_READ_AHEAD_MIN)
     entry.read_ahead = ahead

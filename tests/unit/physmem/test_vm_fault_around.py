@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from map_side import BASE, FIRST, LOAD, PAGE, STORE, MapSide, record, runs
 
 from hardware_sim.mmu import PG_A, PG_RW
-from services.physmem.page_array import PG_DOOMED
+from services.physmem.page_array import PG_DOOMED, PQ_ACTIVE, PQ_INACTIVE
 from services.physmem.state import ObjectType
-from services.physmem.vm_fault_around import vm_fault_prefault
+from services.physmem.vm_fault_around import vm_fault_dontneed, vm_fault_prefault
 
 SIZE = 24
 """Pages of the entry."""
@@ -22,9 +22,9 @@ def mapped(side, space, pages=SIZE):
     return {i for i in range(pages) if side.vm.mmu.pte(space, FIRST + i)}
 
 
-def unmapped_but_resident(pages=SIZE, **config):
+def unmapped_but_resident(pages=SIZE, ram=1024):
     """A space whose pages are all resident, and none of which is mapped."""
-    side = MapSide(**config)
+    side = MapSide(pages=ram)
     space = side.space(pages)
     side.run(space, touch(range(pages), STORE))
     side.vm.mmu.clear_range(space, FIRST, FIRST + pages, 1)
@@ -109,6 +109,46 @@ def test_a_page_that_goes_when_its_write_ends_is_not_mapped():
     side.vm.pages.flags[m] |= PG_DOOMED
     side.run(space, touch([10]))
     assert mapped(side, space) == {9, 10}, "page 9 comes before page 11, which ends it"
+
+
+def sequential_reader(pages, **region):
+    """Read pages of a large file one by one, in a machine that has memory for all of them."""
+    side = MapSide(pages=4096)
+    space = side.space(pages, file="big", file_pages=pages, **region)
+    side.run(space, touch(range(pages)))
+    return side, space, next(obj for obj in side.vm.objects if obj.type == ObjectType.VNODE)
+
+
+def deactivated(side, obj):
+    return {i for i, m in obj.resident.items() if side.vm.pages.queue[m] == PQ_INACTIVE}
+
+
+def test_a_sequential_reader_leaves_a_superpage_behind_at_once():
+    start = BASE // PAGE  # 16 pages above a multiple of 512
+    side, space, obj = sequential_reader(1100)
+    left = deactivated(side, obj)
+    assert set(range(512 - start % 512)) <= left, "the cluster before the one that the reader was about to leave"
+    active = {i for i in range(1024 - start % 512, 1100) if side.vm.pages.queue[obj.resident[i]] == PQ_ACTIVE}
+    assert active, "pages that faulted in the last cluster are active"
+    assert not [i for i in range(512 - start % 512) if side.vm.mmu.pte(space, start + i) & PG_A]
+    assert not active & left
+    side.verify(space)
+
+
+def test_what_was_written_in_it_is_dirty():
+    side, space = unmapped_but_resident(pages=600, ram=2048)
+    side.run(space, touch([100], STORE))
+    frames = side.vm.objects[1].resident
+    side.vm.pages.np.dirty[list(frames.values())] = 0
+    entry = side.vm.space(space).map.entries[0]
+    vm_fault_dontneed(side.vm, side.vm.space(space).map, entry, side.vm.objects[1], BASE + 597 * PAGE, 31)
+    assert deactivated(side, side.vm.objects[1]) == set()
+    near = BASE // PAGE % 512
+    last = (BASE + (1024 - near - 32) * PAGE) if near else 0
+    entry.end = BASE + 1100 * PAGE
+    vm_fault_dontneed(side.vm, side.vm.space(space).map, entry, side.vm.objects[1], last, 31)
+    assert deactivated(side, side.vm.objects[1]) == set(range(512 - near))
+    assert [i for i in range(600) if side.vm.pages.dirty[frames[i]]] == [100]
 
 
 def naive_prefault(at, backward, forward, present, start, end, page_of):
