@@ -268,7 +268,7 @@ def _unreachable(address: str, error: grpc.RpcError) -> str:
 def _mistake(error: grpc.RpcError) -> Exception:
     """What a status of the system means: the user's mistake, a refusal, or a system that is gone."""
     code = error.code()
-    wrong = raised(error, "the system", None)
+    wrong = raised(error, "orchestrator", None)
     if isinstance(wrong, ServiceFault) and code in _MISTAKES:
         return BadInput(error.details())
     return wrong

@@ -17,6 +17,23 @@ DOMAIN = "vmglue"
 INTERNAL = "INTERNAL"
 """Reason of an unexpected error; its id is in the service's log."""
 _DETAILS = "grpc-status-details-bin"
+_ANEW = "load a checkpoint or run the workload anew"
+"""What to do about a machine whose memory is gone."""
+_ENDED = "it ended or was killed"
+_SILENT = "it fell silent: it hangs or is paused, or the network to it is cut"
+_UNREACHABLE = "it cannot be reached: it or its network ended"
+_CAUSES = (
+    ("ping timeout", _SILENT),
+    ("keepalive", _SILENT),
+    ("Socket closed", _ENDED),
+    ("GOAWAY", _ENDED),
+    ("reset by peer", _ENDED),
+    ("Broken pipe", _ENDED),
+    ("refused", _ENDED),
+    ("No such file", _ENDED),
+    ("hannel closed", "the call was cut off at this end"),
+)
+"""What gRPC's text about a broken connection says of its other end; the first that fits."""
 _NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 """Tells the caller's channel not to retry: the call may have changed state."""
 
@@ -97,20 +114,26 @@ def restarted(service: str, boot_id: int) -> ServiceLost:
     when = datetime.fromtimestamp(boot_id // 10**9, UTC)
     return ServiceLost(
         service,
-        f"{service} restarted at {when:%Y-%m-%d %H:%M:%S} UTC; the machine's memory is gone; load a checkpoint or "
-        "run the workload anew",
+        f"{service} restarted at {when:%Y-%m-%d %H:%M:%S} UTC; the machine's memory is gone; {_ANEW}",
     )
 
 
 def _transport(code: grpc.StatusCode, text: str, service: str) -> Exception:
     """What a status means that no service of ours gave."""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServiceLost(service, "it did not answer in time")
+        return _out_of_reach(service, "it did not answer in time: it hangs or is paused")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return ServiceLost(service, text)
+        cause = next((cause for words, cause in _CAUSES if words in text), _UNREACHABLE)
+        return _out_of_reach(service, f"{cause} ({text})")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Refused(Reason.QUOTA, "message", Quoted(text), "a smaller message or fewer calls at once")
     return ServiceFault(service, "", f"{code.name}: {text}")
+
+
+def _out_of_reach(service: str, cause: str) -> ServiceLost:
+    """A service that does not answer: which, why, when that was noticed, and what to do."""
+    noticed = datetime.now(UTC)
+    return ServiceLost(service, f"{cause}; noticed at {noticed:%Y-%m-%d %H:%M:%S} UTC; when it serves again, {_ANEW}")
 
 
 def _abort(code: grpc.StatusCode, text: str, details: list[Any]) -> Abort:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -84,6 +86,25 @@ def test_an_unexpected_error_is_an_id():
 )
 def test_a_status_of_the_transport_has_its_meaning(code, kind):
     assert type(raised(WireError(code, "text"), "pager", None)) is kind
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "told"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed", "it ended or was killed (Socket closed)"),
+        (grpc.StatusCode.UNAVAILABLE, "last error: connect: Connection refused", "it ended or was killed (last error:"),
+        (grpc.StatusCode.UNAVAILABLE, "GOAWAY received", "it ended or was killed (GOAWAY"),
+        (grpc.StatusCode.UNAVAILABLE, "ping timeout", "it fell silent: it hangs or is paused, or the network to it is"),
+        (grpc.StatusCode.UNAVAILABLE, "No route to host", "it cannot be reached: it or its network ended (No route"),
+        (grpc.StatusCode.CANCELLED, "Channel closed!", "the call was cut off at this end (Channel closed!)"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", "it did not answer in time: it hangs or is paused"),
+    ],
+)
+def test_a_lost_service_is_told_with_its_name_the_cause_the_time_and_what_to_do(code, text, told):
+    lost = str(raised(WireError(code, text), "pager", None))
+    assert lost.startswith(f"pager was lost: {told}")
+    noticed = r"; noticed at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; "
+    assert re.search(f"{noticed}when it serves again, load a checkpoint or run the workload anew$", lost)
 
 
 def test_quoted_values_are_not_quoted_again():
