@@ -32,8 +32,8 @@ STREAM_ENTRIES_MAX = 512
 """Entries (calls) that a stream keeps, about."""
 WATCH_AWAY_S = 0.2
 """Interval at which a Redis that went away is looked for."""
-WATCH_S = 1.0
-"""Interval at which a Redis that answers is asked whether it still has the counters."""
+WATCH_S = 0.8
+"""Interval at which a Redis that answers is asked whether it still has the counters: so they are back in a second."""
 
 _PUBLISH = """
 local boot, sequence, previous, mode, maxima = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ("pager", "physmem", "kstack", "scheduler")
 PROCESSES = (*SERVICES, "orchestrator")
 COMMAND_S = 180
+PAUSES = 5
 
 
 def engine_missing() -> str:
@@ -75,6 +76,14 @@ class Stack:
     def up(self) -> None:
         """Bring everything up that is not, and wait until it is healthy."""
         self.compose("up", "--detach", "--wait")
+
+    def pause(self, part: str) -> None:
+        """Freeze a part's processes; on a busy host the engine may need several attempts."""
+        for _ in range(PAUSES):
+            answer = self.compose("pause", part, check=False)
+            if "unable to freeze" not in answer.stderr:
+                break
+        assert answer.returncode == 0, answer.stderr
 
     def container(self, part: str) -> str:
         """Id of a part's container."""

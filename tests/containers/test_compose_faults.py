@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +16,17 @@ import pytest
 from conftest import SERVICES, Stack, run
 from systems import start_system
 
+from clients.bench.processor import boot
+from clients.bench.stacks import boot_kstack
 from clients.exits import BadInput
+from clients.kernel import Kernel
 from clients.machine_client import RemoteRun
 from clients.run import Run
 from clients.workload import load_workload
 from protos import common_pb2, common_pb2_grpc
+from services.ports.kstack import ThreadStack
+from services.ports.pager import PagerBoot, SwapDisk
+from services.ports.scheduler import SchedulerBoot
 from services.runtime.errors import ServiceLost
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
@@ -114,7 +121,7 @@ def test_restarted(stack, expected, part):
 def test_paused(stack, expected, part):
     clock = Stopwatch()
     try:
-        result = run_through(stack, lambda: clock.start(stack.compose("pause", part)))
+        result = run_through(stack, lambda: clock.start(stack.pause(part)))
     finally:
         stack.compose("unpause", part)
     assert clock.seconds < TOLD_S
@@ -201,6 +208,49 @@ def test_sigterm_under_load(stack, expected, part):
     assert_works_again(stack, expected)
 
 
+@dataclass(frozen=True)
+class LongCall:
+    """A call that is in a service's core for a while."""
+
+    begin: Callable[[Kernel], object]
+    below: str = ""
+    """Service that is paused meanwhile, and holds it up; empty: it takes a second by itself."""
+
+
+LONG_CALLS = {
+    "pager": LongCall(lambda kernel: kernel.pager.boot(PagerBoot([SwapDisk(24_000_000)], 24_000_000))),
+    "physmem": LongCall(lambda kernel: kernel.physmem.vm_imgact_hold_page("late", 4, [0], 0), "pager"),
+    "kstack": LongCall(lambda kernel: kernel.kstack.vm_thread_new([ThreadStack(77, 0)], 0), "physmem"),
+    "scheduler": LongCall(lambda kernel: kernel.scheduler.boot(SchedulerBoot()), "kstack"),
+}
+
+
+@each_service("kstack")
+def test_sigterm_while_a_long_call_is_in_the_core(stack, expected, part):
+    """It is answered, well and before the service ends."""
+    long = LONG_CALLS[part]
+    with stack.system() as system, ThreadPoolExecutor(1) as pool:
+        boot(system.kernel, ram_pages=4096)
+        boot_kstack(system.kernel)
+        if long.below:
+            stack.pause(long.below)
+        try:
+            call = pool.submit(long.begin, system.kernel)
+            time.sleep(0.2)
+            run(["docker", "kill", "--signal", "TERM", stack.container(part)])
+            assert not call.done()
+        finally:
+            if long.below:
+                time.sleep(1)
+                stack.compose("unpause", long.below)
+        call.result(30)
+    deadline = time.monotonic() + 15
+    while (state := stack.inspect(part)["State"])["Status"] != "exited":
+        assert time.monotonic() < deadline
+    assert state["ExitCode"] == 0
+    assert_works_again(stack, expected)
+
+
 @each_service()
 def test_stopped_in_a_run(stack, expected, part):
     assert_lost(run_through(stack, lambda: stack.compose("stop", part)), part, ENDED, UNREACHABLE)
@@ -232,27 +282,81 @@ def test_orchestrator_killed_in_a_run(stack, expected):
 def test_orchestrator_paused_in_a_run(stack, expected):
     try:
         with pytest.raises(ServiceLost) as lost:
-            run_through(stack, lambda: stack.compose("pause", "orchestrator"))
+            run_through(stack, lambda: stack.pause("orchestrator"))
     finally:
         stack.compose("unpause", "orchestrator")
     assert_told(str(lost.value), "orchestrator", SILENT, UNREACHABLE)
     assert_works_again(stack, expected)
 
 
-def test_redis_restarted_with_its_data_gone(stack, expected):
-    """It is a view: the run goes on to the same end, and within a second it shows what the services count."""
-    result = run_through(stack, lambda: stack.compose("restart", "redis"))
-    assert result.report["event_hash"] == expected
-    stack.up()
-    time.sleep(1)
+@pytest.mark.slow
+def test_orchestrator_cut_off_in_a_run(stack, expected):
+    network, container = f"{stack.name}_default", stack.container("orchestrator")
+    try:
+        with pytest.raises(ServiceLost) as lost:
+            run_through(stack, lambda: run(["docker", "network", "disconnect", network, container]))
+    finally:
+        run(["docker", "network", "connect", "--alias", "orchestrator", network, container])
+    assert_told(str(lost.value), "orchestrator", SILENT, UNREACHABLE, ENDED)
+    assert_works_again(stack, expected)
+
+
+REDIS_STRIKES = {
+    "restarted with its data gone": (("compose", "restart", "redis"), ()),
+    "killed": (("compose", "kill", "redis"), ("compose", "up", "--detach", "redis")),
+    "paused": (("pause",), ("compose", "unpause", "redis")),
+    "cut off": (("network", "disconnect"), ("network", "connect")),
+}
+"""What is done to it in the middle of a run, and what brings it back afterwards."""
+
+
+@pytest.mark.parametrize(
+    "strike", [pytest.param(name, marks=pytest.mark.slow if back else []) for name, (_, back) in REDIS_STRIKES.items()]
+)
+def test_redis_struck_in_a_run(stack, expected, strike, capsys):
+    """It is a view: the run goes on to the same end, and a second after its return it shows what the services count."""
+    away, back = REDIS_STRIKES[strike]
+    network, container = f"{stack.name}_default", stack.container("redis")
+
+    def act(kind: str = "", *arguments: str) -> None:
+        if kind == "compose":
+            stack.compose(*arguments)
+        elif kind == "pause":
+            stack.pause("redis")
+        elif kind == "network":
+            run(["docker", kind, *arguments, *(["--alias", "redis"] * ("connect" in arguments)), network, container])
+
     with stack.system() as system:
+        try:
+            result = run_through(stack, lambda: act(*away))
+        finally:
+            act(*back)
+        seconds = until_exact(system.kernel)
+    with capsys.disabled():
+        print(f"\nRedis {strike}: all counters exact {seconds:.2f} s after its return")
+    assert result.report["event_hash"] == expected
+    assert seconds < EXACT_S
+
+
+EXACT_S = 1.0
+"""Longest time between the return of Redis and exact counters."""
+
+
+def until_exact(kernel: Kernel) -> float:
+    """Seconds from when Redis answers until it shows what all services count."""
+    while kernel.board.read(["vm.kstacks"]) is None:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    while True:
         own = {}
-        for port in system.kernel.ports().values():
+        for port in kernel.ports().values():
             counters = port.counters()
             own |= dict(zip(counters.names, counters.values, strict=True))
-        shown = system.kernel.board.read(list(own))
-    assert len(own) > 50
-    assert shown == own
+        assert len(own) > 50
+        seconds = time.monotonic() - begun
+        if kernel.board.read(list(own)) == own:
+            return seconds
+        assert seconds < 30
 
 
 @pytest.mark.slow
