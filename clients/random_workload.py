@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from clients.workload_model import CALLS, PATTERNS, Workload
+from clients.workload_model import CALLS, CLASSES, PATTERNS, Workload
 from clients.workload_reader import read_workload
 from hardware_sim.disk import KINDS, splitmix64
 from services.runtime.errors import KernelPanic
@@ -25,6 +25,8 @@ PREFIX = "random:"
 
 _SWAP_STREAM = 0x73776170
 """Sets the draws of the swap devices apart from the others'."""
+_MORE_STREAM = 0x6D6F7265
+"""The same for the draws of processors, classes and limits."""
 _TOLD_EVERY = 25
 """Seeds between two lines of progress."""
 
@@ -70,6 +72,8 @@ def _lines(draw: _Draws, seed: int) -> Iterator[str]:
     yield f"swap = {_swap(_Draws(seed ^ _SWAP_STREAM), (0, 2, 8, 64)[draw.below(4)] if draw.chance(30) else 64)}"
     yield f"seed = {draw.below(1 << 32)}"
     yield f"hz = {(100, 1000)[draw.below(2)]}"
+    more = _Draws(seed ^ _MORE_STREAM)
+    yield f"ncpu = {more.between(2, 8) if more.chance(30) else 1}"
     yield f"preempt_seed = {draw.between(1, 1 << 32) if draw.chance(30) else 0}"
     yield f"kernel.stack_swap = {'false' if draw.chance(15) else 'true'}"
     yield "[machine.sysctls]"
@@ -77,6 +81,8 @@ def _lines(draw: _Draws, seed: int) -> Iterator[str]:
     yield f"vm.swap_idle_threshold1 = {draw.between(0, 3)}"
     yield f"vm.swap_idle_threshold2 = {draw.between(0, 8)}"
     for number in range(draw.between(2, 6)):
+        yield "[[programs]]"
+        yield from _rights(more)
         yield from _program(draw, number)
 
 
@@ -96,8 +102,17 @@ def _device(draw: _Draws, pages: int, faulty: bool) -> str:
     return f"{{ {device}{f', faults = {{ {faults} }}' if faulty else ''} }}"
 
 
+def _rights(draw: _Draws) -> Iterator[str]:
+    """A class for a fifth of the programs, and limits."""
+    if draw.chance(20):
+        yield f'rtprio = {{ class = "{draw.of(tuple(CLASSES))}", priority = {draw.between(0, 31)} }}'
+    if draw.chance(15):
+        yield f'rss_limit = "{draw.between(4, 400) * 4} KiB"'
+    if draw.chance(15):
+        yield f'memlock_limit = "{draw.between(1, 64) * 4} KiB"'
+
+
 def _program(draw: _Draws, number: int) -> Iterator[str]:
-    yield "[[programs]]"
     yield f'start = "{draw.below(4000)} ms"'
     yield f'start_every = "{draw.between(1, 400)} ms"'
     yield f'arrivals = "{draw.of(("regular", "poisson"))}"'
@@ -130,7 +145,10 @@ def _threads(draw: _Draws) -> int:
 def _phase(draw: _Draws) -> Iterator[str]:
     yield "[[programs.phases]]"
     yield f'pattern = "{draw.of(PATTERNS)}"'
-    yield f'memory = "{draw.between(1, 900) * 4} KiB"'
+    pages = draw.between(1, 900)
+    yield f'memory = "{pages * 4} KiB"'
+    if draw.chance(15):
+        yield f'mlock = "{draw.between(1, pages) * 4} KiB"'
     yield f"references = {draw.between(1, 300_000)}"
     yield f"visit = {draw.between(50, 400)}"
     yield f"writes = 0.{draw.below(10)}"

@@ -19,7 +19,9 @@ def test_a_seed_is_one_workload():
     assert load_workload("random:7") == load_workload("random:7")
     assert load_workload("random:7") != load_workload("random:8")
     texts = "".join(map(random_text, SEEDS))
-    assert all(word in texts for word in ("zipf", "uniform", "scan", "loop", "accept", "kqueue", "select", "poisson"))
+    words = ("zipf", "uniform", "scan", "loop", "accept", "kqueue", "select", "poisson", "rtprio", "mlock", "rss_limit")
+    assert all(word in texts for word in words)
+    assert {"ncpu = 1", "ncpu = 4", "threads = 1", "threads = 3"} <= set(texts.splitlines())
 
 
 def test_random_workloads_swap_whole_processes():

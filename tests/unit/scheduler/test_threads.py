@@ -101,6 +101,16 @@ def test_two_threads_that_exit_at_once_end_the_process_once():
     assert len(events(driver, Kind.PROC_EXIT)) == 1
 
 
+def test_who_waits_for_the_thread_that_ends_the_process_ends_too():
+    driver = booted()
+    driver.report(new(7))
+    run_of(driver, 1, new(8))
+    run_of(driver, 8, join(7))
+    run_of(driver, 1, sleep(SECOND))
+    assert run_of(driver, 7, EXIT).kind is DispatchKind.FINISHED
+    assert driver.row().state == "ended"
+
+
 def test_a_fault_that_reads_a_page_is_completed_before_its_thread_ends():
     driver = booted()
     driver.report(new(7))
