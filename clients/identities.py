@@ -70,8 +70,8 @@ def violated(counters: Mapping[str, int], rows: Sequence[ProcessRow], stats: Sch
         equal(
             "swap_used + swap_avail",
             counters.get("vmglue.pager.swap_used", 0) + counters.get("vmglue.pager.swap_avail", 0),
-            "pages of vm.swap_total",
-            counters.get("vm.swap_total", 0) // (v("v_page_size") or 1),
+            "pages of vm.swap_total + swap_surplus",
+            counters.get("vm.swap_total", 0) // (v("v_page_size") or 1) + counters.get("vmglue.pager.swap_surplus", 0),
         ),
     ]
     return [sentence for sentence in found if sentence]

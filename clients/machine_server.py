@@ -30,6 +30,7 @@ from protos import common_pb2
 from protos import machine_pb2 as pb
 from protos.machine_pb2_grpc import MachineServiceServicer
 from services.ports.common import Answers
+from services.ports.pager import SW_CLOSING
 from services.runtime.errors import KernelPanic, Reason, Refused, ServiceLost
 from services.runtime.limits import EVENTS_PER_MESSAGE_MAX, STREAMS_MAX
 from services.runtime.node import describe
@@ -194,6 +195,7 @@ class MachineServicer(MachineServiceServicer):
             services=[_service(row, system.addresses.get(row["name"], ""), system.tls) for row in rows],
             waiters=self._answer(context, self._waiters) if loaded else [],
             suspended=self._answer(context, self._suspended) if loaded else [],
+            swap_devices=self._answer(context, self._swap_devices) if loaded else [],
             failure=_failure(machine.failure, machine.state) if machine.failure else None,
             orchestrator=self._own_status(),
         )
@@ -350,6 +352,15 @@ class MachineServicer(MachineServiceServicer):
             pb.Waiter(pid=row.pid, name=row.name, state=row.state, wmesg=row.wmesg)
             for row in rows
             if row.state in ("sleep", "swapped", "zombie")
+        ]
+
+    def _swap_devices(self) -> list[pb.SwapDevice]:
+        devices = self._machine.call(self._kernel.pager.swap_status).devices
+        return [
+            pb.SwapDevice(
+                device=row.device, kind=row.kind, pages=row.pages, used=row.used, closing=bool(row.flags & SW_CLOSING)
+            )
+            for row in devices
         ]
 
     def _suspended(self) -> list[pb.SuspendedWork]:

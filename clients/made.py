@@ -32,7 +32,7 @@ from clients.trace import (
     Totals,
     Trace,
 )
-from clients.workload_model import CALLS, Phase
+from clients.workload_model import CALLS, SWAPOFF, SWAPON, Phase
 from services.scheduler import syscalls
 
 TEXT_VPN, TEXT_PAGES = 0x400, 16
@@ -68,9 +68,11 @@ def made_trace(name: str, phases: Sequence[Phase]) -> Trace:
     for number, phase in enumerate(phases):
         if phase.mlock:
             program.memory_call(syscalls.MLOCK, phase.mlock)
-        for pause_us, part in _bursts(number, phase):
+        for burst, (pause_us, part) in enumerate(_bursts(number, phase)):
             if pause_us:
                 program.add(Op.SLEEP, pause_us, CALLS[phase.call], _TIMESPEC)
+            if burst == 0:
+                _swap_calls(program, phase)
             if phase.threads == 1:
                 program.runs.append(part)
             else:
@@ -110,6 +112,13 @@ class _Made:
     def task(self, info: TaskInfo) -> TaskTrace:
         """The task, complete."""
         return TaskTrace(info, np.concatenate(self.runs), np.array(self.ops, OP_DTYPE))
+
+
+def _swap_calls(program: _Made, phase: Phase) -> None:
+    """What the phase changes about swap."""
+    for call, device in ((SWAPOFF, phase.swapoff), (SWAPON, phase.swapon)):
+        if device >= 0:
+            program.add(Op.SYSCALL, call, -1, device)
 
 
 def _layout(pages: int) -> tuple[Region, ...]:

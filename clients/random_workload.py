@@ -17,8 +17,8 @@ from clients.workload_reader import read_workload
 from hardware_sim.disk import KINDS, splitmix64
 from services.runtime.errors import KernelPanic
 
-STACK_UNREADABLE = "vm_thread_swapin: cannot get kstack for proc:"
-"""How the panic of a failed read of a kernel stack begins (vm_glue.c:594)."""
+UNREADABLE = ("vm_thread_swapin: cannot get kstack for proc:", "swap_pager_force_pagein: read from swap failed")
+"""How the panics of a failed read begin: of a kernel stack (vm_glue.c:594), and of any page during swapoff."""
 PREFIX = "random:"
 """What stands before the seed in a workload's name."""
 
@@ -69,7 +69,9 @@ def _lines(draw: _Draws, seed: int) -> Iterator[str]:
     yield f'name = "random-{seed}"'
     yield "[machine]"
     yield f'ram = "{draw.between(512, 2048) * 4} KiB"'
-    yield f"swap = {_swap(_Draws(seed ^ _SWAP_STREAM), (0, 2, 8, 64)[draw.below(4)] if draw.chance(30) else 64)}"
+    swap_draw = _Draws(seed ^ _SWAP_STREAM)
+    swap, devices = _swap(swap_draw, (0, 2, 8, 64)[draw.below(4)] if draw.chance(30) else 64)
+    yield f"swap = {swap}"
     yield f"seed = {draw.below(1 << 32)}"
     yield f"hz = {(100, 1000)[draw.below(2)]}"
     more = _Draws(seed ^ _MORE_STREAM)
@@ -84,14 +86,30 @@ def _lines(draw: _Draws, seed: int) -> Iterator[str]:
         yield "[[programs]]"
         yield from _rights(more)
         yield from _program(draw, number)
+    if devices > 1 and swap_draw.chance(60):
+        yield from _administrator(swap_draw, devices)
 
 
-def _swap(draw: _Draws, mib: int) -> str:
-    """A size, or for a third of the seeds devices of all kinds that make about as much, half of them with faults."""
+def _administrator(draw: _Draws, devices: int) -> Iterator[str]:
+    """A program that takes devices away and brings them back."""
+    yield "[[programs]]"
+    yield 'name = "admin"'
+    for _ in range(draw.between(1, 4)):
+        yield "[[programs.phases]]"
+        yield f'pattern = "scan"\nmemory = "4 KiB"\nreferences = 8\nthink = "{draw.below(6000)} ms"'
+        yield f"{draw.of(('swapon', 'swapoff', 'swapoff'))} = {draw.below(devices)}"
+
+
+def _swap(draw: _Draws, mib: int) -> tuple[str, int]:
+    """A size, or for a third of the seeds up to three devices that make about as much, half of them with faults.
+
+    Returns:
+        The value in TOML, and how many devices it has.
+    """
     if not mib or not draw.chance(35):
-        return f'"{mib} MiB"'
+        return f'"{mib} MiB"', 1
     count, faulty = draw.between(1, 3), draw.chance(50)
-    return f"[{', '.join(_device(draw, mib * 1024 // count // 4, faulty) for _ in range(count))}]"
+    return f"[{', '.join(_device(draw, mib * 1024 // count // 4, faulty) for _ in range(count))}]", count
 
 
 def _device(draw: _Draws, pages: int, faulty: bool) -> str:
@@ -169,17 +187,17 @@ def failure(seed: int) -> str:
         run.boot()
         ending = run.execute()
         report = run.report(ending)
-    ended = ending is Ending.COMPLETE or _stack_unreadable(run.workload, run.panic)
+    ended = ending is Ending.COMPLETE or _unreadable(run.workload, run.panic)
     wrong = [] if ended else [f"{ending.value}: {run.detail}"]
     wrong += report["integrity"]["first"] + report["identities"]
     wrong += [f"{name} on the board and its owner's: {pair}" for name, pair in report["counters_differ"].items()]
     return "; ".join(wrong)
 
 
-def _stack_unreadable(workload: Workload, panic: KernelPanic | None) -> bool:
-    """The machine has a device whose reads may fail, and panicked as C does when a kernel stack cannot be read."""
+def _unreadable(workload: Workload, panic: KernelPanic | None) -> bool:
+    """The machine has a device whose reads may fail, and panicked as C does when one fails that it relies on."""
     may = any(device.faults.read_per_million for device in workload.machine.swap)
-    return may and panic is not None and panic.text.startswith(STACK_UNREADABLE)
+    return may and panic is not None and panic.text.startswith(UNREADABLE)
 
 
 def main(first: int, count: int) -> int:

@@ -47,6 +47,10 @@ def status_dict(topology: pb.GetTopologyResponse, status: pb.GetStatusResponse, 
             {"pid": waiter.pid, "name": waiter.name, "state": waiter.state, "wmesg": waiter.wmesg}
             for waiter in status.waiters
         ],
+        "swap_devices": [
+            {field.name: getattr(device, field.name) for field in device.DESCRIPTOR.fields}
+            for device in status.swap_devices
+        ],
         "suspended": [
             {
                 "service": work.service,
@@ -80,6 +84,8 @@ def print_status(found: dict[str, Any], console: Console | None = None) -> None:
         progress = pb.Progress(**found["progress"])
         console.print(progress_line(read_progress(progress)).strip(), markup=False, soft_wrap=True)
     console.print(_services(found["services"]))
+    if found["swap_devices"]:
+        console.print(_swap_devices(found["swap_devices"]))
     if found["waiters"]:
         console.print(_waiters(found["waiters"]))
     if found["suspended"]:
@@ -92,6 +98,7 @@ def channel_words(channel: str) -> str:
     return {
         "v_free_count": "free pages",
         "page": f"page frame {number}",
+        "swpoff": f"swap device {number}, another scan",
         "map": f"an entry in transition of address space {number}",
     }.get(kind, channel)
 
@@ -112,6 +119,14 @@ def _services(rows: list[dict[str, Any]]) -> Table:
             f"{row['boot_id']:x}",
             row["address"],
         )
+    return table
+
+
+def _swap_devices(rows: list[dict[str, Any]]) -> Table:
+    table = Table("swap device", "kind", "pages", "used", "", box=None)
+    for row in rows:
+        state = "closing: what lies on it comes in" if row["closing"] else ""
+        table.add_row(str(row["device"]), row["kind"], f"{row['pages']:,}", f"{row['used']:,}", state)
     return table
 
 

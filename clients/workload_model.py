@@ -28,6 +28,8 @@ CALLS = {"nanosleep": 35, "accept": 43, "kqueue": 232, "select": 23}
 """Calls in which a made-up program pauses, with the Linux number of each one's row in docs/syscalls.md."""
 THREADS_MAX = 64
 """Most threads that do a burst together."""
+SWAPON, SWAPOFF = 167, 168
+"""Linux numbers of the calls that say which devices are swapped to."""
 VISIT = 8
 """References to a page at a visit, where a workload does not say."""
 CLASSES = {"normal": 3, "realtime": 2, "fifo": 10, "idle": 4}
@@ -126,6 +128,10 @@ class Phase:
     """System call in which it pauses, one of CALLS."""
     mlock: int = 0
     """Pages, from the start of its memory, that it wires with mlock(2) while the phase lasts; 0: none."""
+    swapon: int = -1
+    """Device, by its position in `machine.swap`, that it swaps to behind its first pause; -1: none."""
+    swapoff: int = -1
+    """Device that it takes away from swap there, before `swapon`; -1: none."""
     threads: int = 1
     """Each burst is done by so many threads, which are started for it and waited for; 1: by the program itself."""
 

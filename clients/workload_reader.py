@@ -168,6 +168,7 @@ _MACHINE_KEYS = {
 _CHANCE = _integer(0, MILLION)
 _SWAP_KEYS = {
     "kind": _Key("kind", _choice(tuple(KINDS))),
+    "later": _Key("later", _boolean),
     "size": _Key("pages", lambda value: _size(_SWAP_DEVICE_MIN, _SWAP_MAX)(value) // PAGE),
     "faults.seed": _Key("seed", SEED),
     "faults.read": _Key("read_per_million", _CHANCE),
@@ -208,6 +209,8 @@ _PHASE_KEYS = {
     "think": _Key("think_us", _duration),
     "call": _Key("call", _choice(tuple(CALLS))),
     "mlock": _Key("mlock", _pages),
+    "swapon": _Key("swapon", _integer(0, SWAP_DEVICES_MAX - 1)),
+    "swapoff": _Key("swapoff", _integer(0, SWAP_DEVICES_MAX - 1)),
     "threads": _THREADS,
 }
 _DAEMON_KEYS = {
@@ -282,7 +285,7 @@ class _Reader:
     def _swap_device(self, where: str, raw: Any) -> SwapDisk:
         fields = self._fields(where, _flat(self._table(where, raw)), _SWAP_KEYS)
         self._required(where, fields, _SWAP_KEYS, ("pages",))
-        disk = {name: fields.pop(name) for name in ("kind", "pages") if name in fields}
+        disk = {name: fields.pop(name) for name in ("kind", "pages", "later") if name in fields}
         return SwapDisk(faults=DiskFaults(**fields), **disk)
 
     def _stack_sizes(self, machine: Machine) -> None:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from hardware_sim.disk import BLOCK_SIZE, BlockFile, DeviceQueue
 from services.pager.blist import Blist
-from services.pager.devices import device_path
+from services.pager.devices import SwapDevices, device_path
 from services.pager.swap_meta import SwapMeta
 from services.pager.swap_pager import IoTable, SwapPager
 from services.pager.swap_space import LABEL_BLOCKS, SwapDevice, runs_of
 from services.pager.tunables import Tunables
 from services.pager.vnode_pager import VnodePager
+from services.ports.pager import SwapDisk
 from services.runtime.snapshot import Registry
 
 
@@ -33,6 +34,8 @@ class DeviceState:
     """When operations end."""
     checksums: NDArray[np.uint64]
     """Checksum of the page that was last written to each block."""
+    number: int
+    """Which of the machine's devices it is."""
     used: int
     """Blocks in use."""
     flags: int
@@ -63,6 +66,11 @@ class PagerState:
     full: int
     almost_full: int
     next_device: int
+    swapoffs: int
+    gone_read: int
+    gone_written: int
+    disks: list[SwapDisk]
+    seed: int
     meta: SwapMeta
     ios: IoTable
     vnodes: VnodePager
@@ -74,13 +82,15 @@ def registry() -> Registry:
     return Registry(PagerState, DeviceState)
 
 
-def take(swap: SwapPager, ios: IoTable, vnodes: VnodePager, tunables: Tunables) -> PagerState:
+def take(swap: SwapPager, ios: IoTable, devices: SwapDevices, vnodes: VnodePager, tunables: Tunables) -> PagerState:
     """The pager's state."""
     space = swap.space
-    devices = [_device(swap, device, ios) for device in space.devices]
+    states = [_device(swap, device, ios) for device in space.devices]
     return PagerState(
-        devices, space.avail, space.full, space.almost_full, space.next_device, swap.meta, ios, vnodes, tunables
-    )
+        states, space.avail, space.full, space.almost_full, space.next_device, space.swapoffs, space.gone_read,
+        space.gone_written, devices.disks,
+        devices.seed, swap.meta, ios, vnodes, tunables,
+    )  # fmt: skip
 
 
 def restore(state: PagerState, swap: SwapPager, path: Path | None) -> None:
@@ -96,13 +106,14 @@ def restore(state: PagerState, swap: SwapPager, path: Path | None) -> None:
     """
     space = swap.space
     space.avail, space.full, space.almost_full = state.avail, state.full, state.almost_full
-    space.next_device, swap.meta = state.next_device, state.meta
-    for number, device in enumerate(state.devices):
-        file = BlockFile(device.nblks, device_path(path, number))
+    space.next_device, space.swapoffs, swap.meta = state.next_device, state.swapoffs, state.meta
+    space.gone_read, space.gone_written = state.gone_read, state.gone_written
+    for device in state.devices:
+        file = BlockFile(device.nblks, device_path(path, device.number))
         space.devices.append(
             SwapDevice(
-                device.first, device.nblks, device.blist, file, device.queue, device.checksums, device.used,
-                device.flags,
+                device.first, device.nblks, device.blist, file, device.queue, device.checksums, device.number,
+                device.used, device.flags,
             )
         )  # fmt: skip
         contents, done = memoryview(device.contents), 0
@@ -113,7 +124,7 @@ def restore(state: PagerState, swap: SwapPager, path: Path | None) -> None:
 
 def _device(swap: SwapPager, device: SwapDevice, ios: IoTable) -> DeviceState:
     """A device with the blocks in use, and those of operations under way: a block may be freed while it is read."""
-    needed = ~device.blist.is_free()
+    needed = ~device.blist.is_free() & (device.checksums != 0)
     needed[:LABEL_BLOCKS] = False
     for io in ios.pending.values():
         if device.first <= io.block < device.end:
@@ -121,6 +132,6 @@ def _device(swap: SwapPager, device: SwapDevice, ios: IoTable) -> DeviceState:
     blocks = np.flatnonzero(needed) + device.first
     contents = b"".join(swap.contents(block, count) for block, count in runs_of(blocks))
     return DeviceState(
-        device.first, device.nblks, device.blist, device.queue, device.checksums, device.used, device.flags, blocks,
-        contents,
+        device.first, device.nblks, device.blist, device.queue, device.checksums, device.number, device.used,
+        device.flags, blocks, contents,
     )  # fmt: skip

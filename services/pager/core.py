@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hardware_sim.disk import BLOCK_SIZE
 from services.pager import checkpoint, inspect
-from services.pager.devices import check_devices, device_path, device_queue
+from services.pager.devices import SwapDevices, check_devices
 from services.pager.swap_pager import Io, IoTable, SwapPager
 from services.pager.tunables import Tunables
 from services.pager.vnode_pager import VNODE_CLUSTER_PAGES, VnodePager
@@ -37,7 +37,10 @@ from services.ports.pager import (
     PutPagesStart,
     PutPagesStartAll,
     PutRun,
-    SwapDisk,
+    SwapDeviceStatus,
+    SwapErrno,
+    SwapoffEnd,
+    SwappedPages,
     SwapStatus,
     VmPager,
 )
@@ -66,6 +69,7 @@ class PagerCore:
         self._ios = IoTable({})
         self._tunables = Tunables(0)
         self._swap = SwapPager(ctx, self._tunables, self._ios)
+        self._devices = SwapDevices(ctx, self._swap, self._ios, [], 0, swap_file)
         self._vnodes = VnodePager(0)
         self._checkpoint = Checkpoint(ctx, checkpoint.registry(), self._state, self._restore)
 
@@ -82,8 +86,10 @@ class PagerCore:
         self._tunables = Tunables(config.page_count)
         self._swap = SwapPager(self._ctx, self._tunables, self._ios)
         self._vnodes = VnodePager(config.seed)
+        self._devices = SwapDevices(self._ctx, self._swap, self._ios, config.swap_devices, config.seed, self._swap_file)
         for number, disk in enumerate(config.swap_devices):
-            self._swapon(number, disk, config.seed)
+            if not disk.later:
+                self._devices.swapon(number)
         self._ctx.counters.update(dict.fromkeys(inspect.EVENT_COUNTERS, 0))
         self._publish()
         return Empty()
@@ -189,10 +195,41 @@ class PagerCore:
         self._publish()
         return Empty()
 
+    def swapon(self, device: int) -> SwapErrno:
+        """sys_swapon of one of the machine's devices: ENODEV if it has none of that number, EBUSY if it is in use."""
+        error = self._devices.swapon(device)
+        if not error:
+            added = self._swap.space.devices[-1]
+            self._ctx.event(Kind.SWAPON, device, added.nblks, added.first)
+        self._publish()
+        return SwapErrno(error)
+
+    def swapoff_begin(self, device: int, free_pages: int) -> SwapErrno:
+        """swapoff_one up to swap_pager_swapoff: EINVAL, ENOMEM, or no space is given out on the device any more."""
+        error = self._devices.swapoff_begin(device, free_pages)
+        self._publish()
+        return SwapErrno(error)
+
+    def swapoff_pages(self, device: int, obj: int, pindex: int, limit: int) -> SwappedPages:
+        """Pages on a device, from one page on in order of (object, index), at most `limit`."""
+        pages = self._devices.swapoff_pages(device, obj, pindex, limit)
+        return SwappedPages([page[0] for page in pages], [page[1] for page in pages])
+
+    def swapoff_end(self, device: int) -> SwapoffEnd:
+        """swapoff_one behind swap_pager_swapoff: a device on which nothing lies any more is gone."""
+        left = self._devices.swapoff_end(device)
+        if not left:
+            self._ctx.event(Kind.SWAPOFF, device, outcome=1)
+        self._publish()
+        return SwapoffEnd(left)
+
     def swap_status(self) -> SwapStatus:
         """Sizes of swap space, swap_pager_full and almost_full."""
         space = self._swap.space
-        return SwapStatus(space.total, space.used, space.avail, space.full, space.almost_full, self._swap.meta.in_use)
+        devices = [SwapDeviceStatus(d.number, d.queue.kind, d.nblks, d.used, d.flags) for d in space.devices]
+        return SwapStatus(
+            space.total, space.used, space.avail, space.full, space.almost_full, self._swap.meta.in_use, devices
+        )
 
     def peek(self, obj: int, pindexes: list[int]) -> Peek:
         """Look at pages in swap, checksum verified; starts no device operation and changes nothing."""
@@ -256,7 +293,7 @@ class PagerCore:
         return CounterValues(names, [self._ctx.counters[name] for name in names], self._ctx.sequence)
 
     def _state(self) -> checkpoint.PagerState:
-        return checkpoint.take(self._swap, self._ios, self._vnodes, self._tunables)
+        return checkpoint.take(self._swap, self._ios, self._devices, self._vnodes, self._tunables)
 
     def _restore(self, state: checkpoint.PagerState) -> None:
         self.close()
@@ -269,17 +306,7 @@ class PagerCore:
             expected = f"a host that can hold its swap ({error.strerror}: {error.filename or 'temporary file'})"
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "checkpoint", "swap contents", expected) from error
         self._swap, self._ios, self._vnodes, self._tunables = swap, state.ios, state.vnodes, state.tunables
-
-    def _swapon(self, number: int, disk: SwapDisk, seed: int) -> None:
-        try:
-            self._swap.space.swaponsomething(
-                disk.pages, device_path(self._swap_file, number), device_queue(disk, number, seed)
-            )
-        except OSError as error:
-            expected = (
-                f"a size for which the swap file can be made ({error.strerror}: {error.filename or 'temporary file'})"
-            )
-            raise Refused(Reason.FIELD_OUT_OF_RANGE, f"swap_devices[{number}].pages", disk.pages, expected) from error
+        self._devices = SwapDevices(self._ctx, swap, state.ios, state.disks, state.seed, self._swap_file)
 
     def _file_pages(self, file: int) -> int:
         if not 0 < file <= len(self._vnodes.files):
@@ -350,11 +377,14 @@ class PagerCore:
         space, counters = self._swap.space, self._ctx.counters
         counters["vm.swap_total"] = space.total * BLOCK_SIZE
         counters["vm.nswapdev"] = len(space.devices)
+        counters["vmglue.pager.swap_surplus"] = space.surplus
         counters["vmglue.pager.swap_used"] = space.used
         counters["vmglue.pager.swap_avail"] = space.avail
         counters["vmglue.pager.swap_full"] = space.full
         counters["vmglue.pager.swap_almost_full"] = space.almost_full
         counters["vmglue.pager.meta_blocks"] = self._swap.meta.in_use
         queues = [device.queue for device in space.devices]
-        counters["vmglue.pager.device_pages_read"] = sum(queue.blocks_read for queue in queues)
-        counters["vmglue.pager.device_pages_written"] = sum(queue.blocks_written for queue in queues)
+        counters["vmglue.pager.device_pages_read"] = space.gone_read + sum(queue.blocks_read for queue in queues)
+        counters["vmglue.pager.device_pages_written"] = space.gone_written + sum(
+            queue.blocks_written for queue in queues
+        )

@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 
 from services.pager.swap_pager import IoTable, SwapPager
+from services.pager.swap_space import LABEL_BLOCKS
 from services.pager.vnode_pager import VnodePager
 from services.ports.common import Violations
 
@@ -47,10 +48,12 @@ def check(swap: SwapPager, counters: dict[str, int]) -> Violations:
             found.append(f"swap block {device.first + mine[free[mine]][0]} has an owner and is free")
         if len(mine) != device.used:
             found.append(f"a swap device counts {device.used} blocks in use, {len(mine)} have an owner")
-        if int(free.sum()) != device.blist.free_count or device.blist.free_count != device.nblks - 2 - device.used:
+        left = 0 if device.closing else device.nblks - LABEL_BLOCKS - device.used
+        if int(free.sum()) != device.blist.free_count or device.blist.free_count != left:
             found.append(f"a swap device of {device.nblks} blocks has {free.sum()} free and {device.used} in use")
-    if swap.space.avail != swap.space.total - swap.space.used:
-        found.append(f"swap_pager_avail is {swap.space.avail}, {swap.space.total - swap.space.used} are not in use")
+    unused = swap.space.total + swap.space.surplus - swap.space.used
+    if swap.space.avail != unused:
+        found.append(f"swap_pager_avail is {swap.space.avail}, {unused} are not in use")
     if counters["vmglue.pager.swap_used"] != len(owned):
         found.append(f"the counter tells {counters['vmglue.pager.swap_used']} pages in swap, there are {len(owned)}")
     return Violations(found, len(owned))
@@ -60,10 +63,19 @@ def digest(swap: SwapPager, vnodes: VnodePager, ios: IoTable) -> bytes:
     """Digest of metadata, contents of swap, devices, files and operations under way."""
     state = hashlib.blake2b(digest_size=32)
     space = swap.space
-    numbers = [space.avail, space.full, space.almost_full, space.next_device, ios.last]
+    numbers = [space.avail, space.full, space.almost_full, space.next_device, space.swapoffs, ios.last]
     for device in space.devices:
         queue = device.queue
-        numbers += [device.first, device.nblks, device.used, device.flags, queue.rng, queue.head, queue.faults.rng]
+        numbers += [
+            device.number,
+            device.first,
+            device.nblks,
+            device.used,
+            device.flags,
+            queue.rng,
+            queue.head,
+            queue.faults.rng,
+        ]
         numbers += queue.busy_until_us
     numbers += [vnodes.queue.rng, *vnodes.queue.busy_until_us, *ios.async_ends_us]
     state.update(repr((numbers, sorted(swap.meta.objects))).encode())

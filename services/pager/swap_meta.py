@@ -146,6 +146,19 @@ class SwapMeta:
             self._hand_over(source, destination, chunk, start, stop, offset)
         return self.free_all(source) if destroysource else self.free(source, offset, size)
 
+    def pages_on(self, first: int, end: int, obj: int, pindex: int, limit: int) -> list[tuple[int, int]]:
+        """Pages whose blocks lie in a range, from one page on in order of (object, pindex), at most `limit`."""
+        found: list[tuple[int, int]] = []
+        for at in sorted(at for at in self.objects if at >= obj):
+            least = pindex if at == obj else 0
+            for chunk in sorted(chunk for chunk in self.objects[at] if chunk >= least // SWAP_META_PAGES):
+                row = self._row(self.objects[at][chunk])
+                pages = np.flatnonzero((row >= first) & (row < end)) + chunk * SWAP_META_PAGES
+                found += [(at, page) for page in pages.tolist() if page >= least]
+                if len(found) >= limit:
+                    return found[:limit]
+        return found
+
     def entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Object, pindex and block of every page in swap, ordered by object and pindex."""
         rows = sorted((obj, chunk, slot) for obj, index in self.objects.items() for chunk, slot in index.items())

@@ -54,6 +54,7 @@ class Tunables:
         for number, device in enumerate(space.devices):
             prefix = f"vm.swap_info.{number}."
             values[prefix + "version"] = _XSWDEV_VERSION
+            values[prefix + "dev"] = device.number
             values[prefix + "flags"] = device.flags
             values[prefix + "nblks"] = device.nblks
             values[prefix + "used"] = device.used

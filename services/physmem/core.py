@@ -25,12 +25,22 @@ from services.physmem.kept_runs import KeptRuns
 from services.physmem.kmem import kmem_check, kmem_read, kmem_write
 from services.physmem.machine import KSTACK_MAX_PAGES, Machine, VmSpace
 from services.physmem.map_ops import map_ops, validate
-from services.physmem.ops import AccessOp, HoldPagesOp, ImgactOp, MapChangeOp, StackCreateOp, StackSwapinOp, WireOp
+from services.physmem.ops import (
+    AccessOp,
+    HoldPagesOp,
+    ImgactOp,
+    MapChangeOp,
+    StackCreateOp,
+    StackSwapinOp,
+    SwapoffOp,
+    WireOp,
+)
 from services.physmem.page_checks import check_pages, digest_pages
 from services.physmem.pmap import VM_PROT_READ, VM_PROT_WRITE, pmap_resident_count, vpn_of
 from services.physmem.preemption import MemoryPreemption
 from services.physmem.state import publish, vm_pager_flush
 from services.physmem.suspended import suspended
+from services.physmem.swapoff import swap_pager_swapoff
 from services.physmem.sysctls import sysctl_get, sysctl_set
 from services.physmem.vm_map import VmMap, vm_map_trylock, vm_map_unlock
 from services.physmem.vm_page import vm_page_unhold, vm_wait
@@ -249,6 +259,26 @@ class PhysmemCore:
         """vsunlock (vm_glue.c:215-223)."""
         glue.vsunlock(self.vm, self.vm.space(vmspace).map, addr, len)
         return self._done(Empty())
+
+    def swapon(self, device: int) -> Errno:
+        """sys_swapon of one of the machine's swap devices: ENODEV, EBUSY or 0."""
+        return self._done(Errno(error=self.vm.pager.swapon(device).error))
+
+    def swapoff(self, device: int, op: int) -> Errno:
+        """sys_swapoff: EINVAL, ENOMEM, or 0 once every page on the device has come in and the device is gone."""
+        vm = self.vm
+        if op:
+            swapoff = vm.resume(op, SwapoffOp)
+        else:
+            swapoff = SwapoffOp(device)
+            vm_pager_flush(vm)
+            error = vm.pager.swapoff_begin(device, vm.cnt.v_free_count + vm.cnt.v_cache_count).error
+            if error:
+                return self._done(Errno(error=error))
+        sleep = swap_pager_swapoff(vm, swapoff)
+        if sleep is not None:
+            return self._done(Errno(Status.SUSPENDED, vm.suspend(swapoff, sleep, op)))
+        return self._done(Errno())
 
     # vm_mmap.c: wiring by programs
 

@@ -199,5 +199,24 @@ class HoldPagesOp:
     held: list[int | None] = field(default_factory=list)
 
 
-Operation = AccessOp | WireOp | MapChangeOp | StackCreateOp | StackSwapinOp | ImgactOp | HoldPagesOp
+@dataclass(slots=True)
+class SwapoffOp:
+    """swapoff(2): the pages on a device come in one after the other.
+
+    Attributes:
+        device: Position of the device among the machine's.
+        obj: Object of the page that is next.
+        pindex: Its index.
+        io: Read in progress; 0: none.
+        retries: Scans that found nothing although blocks are in use.
+    """
+
+    device: int
+    obj: int = 0
+    pindex: int = 0
+    io: int = 0
+    retries: int = 0
+
+
+Operation = AccessOp | WireOp | MapChangeOp | StackCreateOp | StackSwapinOp | ImgactOp | HoldPagesOp | SwapoffOp
 """Whatever sleeps under an operation id."""

@@ -11,6 +11,7 @@ from services.physmem.ops import (
     Operation,
     StackCreateOp,
     StackSwapinOp,
+    SwapoffOp,
     WireOp,
 )
 from services.ports.common import SuspendedOperations
@@ -42,6 +43,8 @@ def _about(operation: Operation) -> tuple[str, str]:
             return "vm_imgact_map_page (vm_glue.c:269-278)", _file_page(operation)
         case HoldPagesOp(_, pages, held):
             return "vm_imgact_hold_page (vm_glue.c:230-262)", _file_page(pages[len(held)])
+        case SwapoffOp():
+            return "swap_pager_swapoff", f"swap device {operation.device}, page {operation.pindex} of {operation.obj}"
 
 
 def _change(operation: MapChangeOp) -> str:

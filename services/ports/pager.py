@@ -79,6 +79,8 @@ class SwapDisk:
     """How fast it is: ssd, hdd, nvme or network."""
     faults: DiskFaults = field(default_factory=DiskFaults)
     """How it fails; as it comes: never."""
+    later: bool = False
+    """It is not swapped to from boot on, but once `swapon` names it."""
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ class PagerBoot:
     """What the pager is built with."""
 
     swap_devices: list[SwapDisk] = field(default_factory=list)
-    """Swap devices, in the order of swapon; at most 16."""
+    """The machine's swap devices, at most 16; from boot on those are swapped to, in order, that are not for later."""
     page_count: U32 = 0
     """v_page_count of the machine; limits the swap metadata blocks."""
     seed: U64 = 0
@@ -213,6 +215,52 @@ class PageRange:
     """Pages."""
 
 
+SW_CLOSING = 4
+"""Flag of a device on which swapoff is under way."""
+
+
+@dataclass(slots=True)
+class SwapDeviceStatus:
+    """A device that is swapped to (struct xswdev)."""
+
+    device: U32 = 0
+    """Position among the machine's devices."""
+    kind: str = ""
+    """How fast it is: ssd, hdd, nvme or network."""
+    pages: U32 = 0
+    """Size, in pages (xsw_nblks)."""
+    used: U32 = 0
+    """Pages in use (xsw_used)."""
+    flags: U32 = 0
+    """4: swapoff is under way (SW_CLOSING)."""
+
+
+@dataclass(slots=True)
+class SwapErrno:
+    """How swapon or swapoff went."""
+
+    error: I32 = 0
+    """0, EBUSY 16, ENODEV 19, EINVAL 22 or ENOMEM 12."""
+
+
+@dataclass(slots=True)
+class SwappedPages:
+    """Pages in swap."""
+
+    objects: list[U64] = field(default_factory=list)
+    """Object of each."""
+    pindexes: list[U64] = field(default_factory=list)
+    """Its index there."""
+
+
+@dataclass(slots=True)
+class SwapoffEnd:
+    """What is left of a device."""
+
+    used: U32 = 0
+    """Blocks that somebody has or reads; 0: the device is gone."""
+
+
 @dataclass(slots=True)
 class SwapStatus:
     """Swap space (swap_pager_status)."""
@@ -229,6 +277,8 @@ class SwapStatus:
     """swap_pager_almost_full."""
     meta_blocks: U32 = 0
     """Swap metadata blocks in use."""
+    devices: list[SwapDeviceStatus] = field(default_factory=list)
+    """Devices, in the order of swapon."""
 
 
 @dataclass(slots=True)
@@ -304,6 +354,25 @@ class PagerPort(Protocol):
         """Free all swap blocks of terminated objects (swap_pager_dealloc)."""
         ...
 
+    def swapon(self, device: U32) -> SwapErrno:
+        """sys_swapon of one of the machine's devices: ENODEV if it has none of that number, EBUSY if it is in use."""
+        ...
+
+    def swapoff_begin(self, device: U32, free_pages: U64) -> SwapErrno:
+        """swapoff_one up to swap_pager_swapoff: EINVAL, ENOMEM, or no space is given out on the device any more.
+
+        `free_pages` is v_free_count + v_cache_count.
+        """
+        ...
+
+    def swapoff_pages(self, device: U32, obj: U64, pindex: U64, limit: U32) -> SwappedPages:
+        """Pages on a device, from one page on in order of (object, index), at most `limit` (swp_pager_isondev)."""
+        ...
+
+    def swapoff_end(self, device: U32) -> SwapoffEnd:
+        """swapoff_one behind swap_pager_swapoff: a device on which nothing lies any more is gone."""
+        ...
+
     def swap_status(self) -> SwapStatus:
         """Sizes of swap space, swap_pager_full and almost_full."""
         ...
@@ -362,6 +431,7 @@ READS = frozenset(
         "events",
         "peek",
         "swap_status",
+        "swapoff_pages",
         "sysctl_get",
         "vm_pager_has_page",
     }

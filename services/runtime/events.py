@@ -126,6 +126,8 @@ class Kind(IntEnum):
     VNODE_READ = 100, "vnode_pager_getpages", 0, "file", "pindex", "pages"
     VNODE_WRITE = 102, "vnode_pager_putpages", 0, "file", "pindex", "pages"
     SWAP_IO_ERROR = 101, "swp_pager_async_iodone", 0, "object", "pindex", "pages", "write"
+    SWAPON = 102, "swaponsomething", 0, "device", "pages", "block"
+    SWAPOFF = 103, "swapoff_one", 0, "device", "pages", "used"
     # any
     PREEMPT = 120, "mi_switch", 0, "line", "concerned", "depth"
 

@@ -49,13 +49,14 @@ CALLED_BY_SERVICES = {
     "pager": frozenset(
         {
             "dealloc", "get_pages_finish", "get_pages_start", "page_unswapped", "put_pages_finish", "put_pages_start",
-            "swap_copy", "vnode_open",
+            "swap_copy", "swapoff_begin", "swapoff_end", "swapon", "vnode_open",
         }
     ),
     "physmem": frozenset(
         {
             "complete_io", "kmem_write", "lose_page", "map_deactivate", "map_ops", "pageout_begin", "pageout_idle",
             "pageout_scan", "pageout_wait_test", "stack_create", "stack_destroy", "stack_swapin", "stack_swapout",
+            "swapoff", "swapon",
             "vm_imgact_map_page", "vm_imgact_unmap_page", "vm_map_trylock", "vm_map_unlock", "vm_sync_icache",
             "vm_wait", "vmspace_alloc", "vmspace_fork", "vmspace_free", "vmspace_ref", "vslock", "vsunlock",
             "mlock", "mlockall", "munlock", "munlockall",

@@ -15,7 +15,14 @@ from services.scheduler.kern_exit import exit1, kern_wait
 from services.scheduler.kern_fork import fork1
 from services.scheduler.kern_sig import pgsignal
 from services.scheduler.kern_suspend import thread_suspend_check
-from services.scheduler.kern_syscalls import map_change, mlock_call, ptrace_call, sleep_call, sysctl_call
+from services.scheduler.kern_syscalls import (
+    map_change,
+    mlock_call,
+    ptrace_call,
+    sleep_call,
+    swap_device_call,
+    sysctl_call,
+)
 from services.scheduler.kern_thr import must_exit, thr_exit, thr_join, thr_new
 from services.scheduler.kthreads import hold_main, init_main, vm_pageout_worker
 from services.scheduler.proc_flags import P_STOPPED_SIG, P_SYSTEM, SIGCONT, SIGSTOP, TDI_SUSPENDED, TDI_SWAPPED
@@ -35,6 +42,7 @@ from services.scheduler.state import (
     Proc,
     PtraceFrame,
     SleepFrame,
+    SwapDeviceFrame,
     SwapperFrame,
     Thread,
     ThrExitFrame,
@@ -72,6 +80,7 @@ _FRAMES: dict[type, Callable[[Kern, Thread, Any], bool]] = {
     MlockFrame: mlock_call,
     PtraceFrame: ptrace_call,
     MapFrame: map_change,
+    SwapDeviceFrame: swap_device_call,
 }
 _FOR_EVER = (SwapperFrame, HolderFrame, PagedaemonFrame, VmdaemonFrame, InitFrame)
 

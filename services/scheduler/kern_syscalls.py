@@ -21,6 +21,7 @@ from services.scheduler.state import (
     Proc,
     PtraceFrame,
     SleepFrame,
+    SwapDeviceFrame,
     Thread,
     ThrExitFrame,
     ThrJoinFrame,
@@ -45,6 +46,7 @@ _NUMBERS = {
     TrapOp.THR_JOIN: 202,
 }
 _VFORK = 58
+_UINT_MAX = 0xFFFFFFFF
 _TIMESPEC_BYTES = 16
 _PROT_READ, _PROT_EXECUTE = 1, 4
 _COPYOUT_BYTES_PER_INSTRUCTION = 8
@@ -99,6 +101,8 @@ def _syscall(trap: Trap, row: Syscall) -> Frame | None:
         return MlockFrame(row.number, trap.c, trap.d)
     if row.action is Action.PTRACE:
         return PtraceFrame(trap.c, trap.d)
+    if row.action in (Action.SWAPON, Action.SWAPOFF):
+        return SwapDeviceFrame(trap.c & _UINT_MAX, row.action is Action.SWAPON)
     if trap.b >= 0 and row.wmesg:
         return SleepFrame(row.number, trap.b, trap.c)
     return None
@@ -188,6 +192,18 @@ def mlock_call(k: Kern, td: Thread, f: MlockFrame) -> bool:
             answer = physmem.mlockall(vmspace, f.addr, limit, f.op)
         case _:
             answer = physmem.munlockall(vmspace)
+    if answer.status is Status.SUSPENDED:
+        f.op = suspend(k, td, answer.suspension)
+        return False
+    return True
+
+
+def swap_device_call(k: Kern, td: Thread, f: SwapDeviceFrame) -> bool:
+    """sys_swapon, sys_swapoff; an error is the program's errno. False: the thread sleeps until a page has come in."""
+    if f.on:
+        k.physmem.swapon(f.device)
+        return True
+    answer = k.physmem.swapoff(f.device, f.op)
     if answer.status is Status.SUSPENDED:
         f.op = suspend(k, td, answer.suspension)
         return False

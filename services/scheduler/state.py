@@ -190,6 +190,15 @@ class MapFrame:
     """brk: pages by which the data segment grows."""
 
 
+@dataclass(slots=True)
+class SwapDeviceFrame:
+    """swapon or swapoff of a device."""
+
+    device: int
+    on: bool
+    op: int = 0
+
+
 Frame: TypeAlias = (
     SwapperFrame
     | HolderFrame
@@ -208,6 +217,7 @@ Frame: TypeAlias = (
     | MlockFrame
     | PtraceFrame
     | MapFrame
+    | SwapDeviceFrame
 )
 """What a thread does inside the kernel, written down so that it can be left and entered again."""
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+PSWP = 80
+"""Sleep priority of a read from swap."""
 PRIBIO = 92
 """Sleep priority of disk input/output and pipes."""
 PSOCK = 104
@@ -62,6 +64,10 @@ class Action(IntEnum):
     """thr_new: a kernel stack, and a thread of the same process."""
     MLOCK = 16
     """Wire memory for the program within RLIMIT_MEMLOCK, or take that wiring off."""
+    SWAPON = 17
+    """Swap to another device."""
+    SWAPOFF = 18
+    """Bring in whatever lies on a device, and swap to it no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,8 @@ SYSCALLS: tuple[Syscall, ...] = (
     _row(MLOCKALL, "mlockall", 900, Action.MLOCK, stack=1000),
     _row(MUNLOCKALL, "munlockall", 800, Action.MLOCK, stack=1000),
     _row(158, "arch_prctl", 150, note="sysarch"),
+    _row(167, "swapon", 20000, Action.SWAPON, stack=1900),
+    _row(168, "swapoff", 5000, Action.SWAPOFF, "swread", PSWP, 1500, "sleeps for memory and busy pages as well"),
     _row(186, "gettid", 100, note="thr_self"),
     _row(202, "futex", 500, Action.SLEEP, "umtxn", 0, 900, _UMTX),
     _row(204, "sched_getaffinity", 600, Action.VSLOCK, note=_SYSCTL + " (hw.ncpu)"),

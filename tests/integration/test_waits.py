@@ -22,7 +22,7 @@ MESSAGE_AT = {"msleep": 4, "Suspension": 3, "vm_page_busy_sleep": 2, "_wait_for_
 """Position of the wait message among the arguments of whatever begins a sleep."""
 HANDED_ON = {"wmesg", "sleep.wmesg", "suspension.wmesg", "row.wmesg"}
 """Messages that were chosen elsewhere: an argument, the sleep of the layer below, the table of system calls."""
-BOUNDS = {"none": 0, "hz": 1, "hz / 2": 0.5, "20 * hz": 20, "MAXSLP * hz / 2": MAXSLP / 2}
+BOUNDS = {"none": 0, "hz": 1, "hz / 2": 0.5, "hz / 20": 0.05, "20 * hz": 20, "MAXSLP * hz / 2": MAXSLP / 2}
 """Seconds."""
 ANY = ("as recorded", "as asked")
 TICK_US = 10_000

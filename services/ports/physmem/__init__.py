@@ -192,6 +192,14 @@ class PhysmemPort(Protocol):
         """sys_munlockall: take all wirings of the program off, and wire nothing in future; ENOMEM or 0."""
         ...
 
+    def swapon(self, device: U32) -> Errno:
+        """sys_swapon of one of the machine's swap devices: ENODEV, EBUSY or 0."""
+        ...
+
+    def swapoff(self, device: U32, op: U64) -> Errno:
+        """sys_swapoff: EINVAL, ENOMEM, or 0 once every page on the device has come in and the device is gone."""
+        ...
+
     def vm_imgact_hold_page(self, file: str, file_pages: U64, offsets: list[U64], op: U64) -> HeldPages:
         """vm_imgact_hold_page (vm_glue.c:230-262): pin the pages at byte offsets of a file, read if need be."""
         ...

@@ -152,7 +152,7 @@ class Errno:
     suspension: Suspension | None = None
     """The sleep."""
     error: I32 = 0
-    """0, EFAULT 14, EINVAL 22, ENOMEM 12, EAGAIN 35."""
+    """0, ENOMEM 12, EFAULT 14, EBUSY 16, ENODEV 19, EINVAL 22, EAGAIN 35."""
 
 
 @dataclass(slots=True)

@@ -36,3 +36,16 @@ def test_a_sleep_for_memory_ends_by_a_wakeup_and_long_lists_are_cut():
     assert "free pages" in text
     assert "a wakeup" in text
     assert "and 110 more" in text
+
+
+def test_swap_devices_are_rows():
+    rows = [
+        pb.SwapDevice(kind="hdd", pages=4096, used=1000, closing=True),
+        pb.SwapDevice(device=2, kind="nvme", pages=64),
+    ]
+    found = status_dict(pb.GetTopologyResponse(), pb.GetStatusResponse(swap_devices=rows))
+    assert found["swap_devices"][0] == {"device": 0, "kind": "hdd", "pages": 4096, "used": 1000, "closing": True}
+    text = shown(found)
+    for part in ("hdd", "4,096", "1,000", "closing", "nvme"):
+        assert part in text
+    assert text.count("closing") == 1

@@ -1,23 +1,76 @@
-"""A plain model of swap_pager.c with one device: dicts of pages and blocks, loops over single pages."""
+"""A plain model of swap_pager.c: dicts of pages and blocks, loops over single pages and devices."""
 
 from dataclasses import dataclass, field
+
+
+@dataclass
+class NaiveDevice:
+    """A swap device: its blocks have the numbers from `first` on."""
+
+    number: int
+    nblks: int
+    first: int
+    closing: bool = False
+
+    def __post_init__(self):
+        self.free = set(range(self.first + 2, self.first + self.nblks))
+
+    def __contains__(self, block):
+        return self.first <= block < self.first + self.nblks
 
 
 @dataclass
 class NaivePager:
     """Blocks, free ones, and which page has which block with which contents."""
 
-    nblks: int
+    sizes: list
+    devices: list = field(default_factory=list)
     swap: dict = field(default_factory=dict)
     contents: dict = field(default_factory=dict)
     converted: set = field(default_factory=set)
+    avail: int = 0
     full: int = 2
     almost_full: int = 1
+    turn: NaiveDevice | None = None
 
     def __post_init__(self):
-        self.free = set(range(2, self.nblks))
-        self.avail = self.nblks
+        for number in range(len(self.sizes)):
+            self.swapon(number)
+
+    def swapon(self, number):
+        if any(device.number == number for device in self.devices):
+            return 16
+        first = max((device.first + device.nblks + 1 for device in self.devices), default=0)
+        self.devices.append(NaiveDevice(number, self.sizes[number], first))
+        self.avail += self.sizes[number]
         self.sizecheck()
+        return 0
+
+    def swapoff_begin(self, number, free_pages):
+        device = next((device for device in self.devices if device.number == number and not device.closing), None)
+        if device is None:
+            return 22
+        if free_pages + self.avail < device.nblks + 128:
+            return 12
+        device.closing = True
+        self.avail -= len(device.free)
+        device.free = set()
+        return 0
+
+    def on_device(self, number):
+        device = next(device for device in self.devices if device.number == number)
+        return sorted(page for page, block in self.swap.items() if block in device)
+
+    def swapoff_end(self, number):
+        used = len(self.on_device(number))
+        if not used:
+            device = next(device for device in self.devices if device.number == number)
+            if self.turn is device:
+                self.turn = None
+            self.devices.remove(device)
+            if not self.devices:
+                self.full, self.almost_full = 2, 1
+        return used
 
     def sizecheck(self):
         if self.avail < 128:
@@ -28,23 +81,37 @@ class NaivePager:
                 self.almost_full = 0
 
     def getswapspace(self, npages):
-        for leaf in range(0, self.nblks, 32):
-            for first in range(leaf, leaf + 32 - npages + 1):
-                if all(block in self.free for block in range(first, first + npages)):
-                    self.free -= set(range(first, first + npages))
-                    self.avail -= npages
-                    self.sizecheck()
-                    return first
+        start = self.devices.index(self.turn) if self.turn else 0
+        for device in self.devices[start:] + self.devices[:start]:
+            block = None if device.closing else self.take(device, npages)
+            if block is not None:
+                following = self.devices.index(device) + 1
+                self.turn = self.devices[following] if following < len(self.devices) else None
+                self.avail -= npages
+                self.sizecheck()
+                return block
+        self.turn = None
         if self.full != 2:
             self.full, self.almost_full = 2, 1
+        return None
+
+    def take(self, device, npages):
+        for leaf in range(0, device.nblks, 32):
+            for at in range(leaf, leaf + 32 - npages + 1):
+                run = range(device.first + at, device.first + at + npages)
+                if all(block in device.free for block in run):
+                    device.free -= set(run)
+                    return run[0]
         return None
 
     def release(self, key):
         block = self.swap.pop(key, None)
         if block is not None:
-            self.free.add(block)
-            self.avail += 1
-            self.sizecheck()
+            device = next(device for device in self.devices if block in device)
+            if not device.closing:
+                device.free.add(block)
+                self.avail += 1
+                self.sizecheck()
 
     def put(self, obj, first, pages):
         """putpages; returns (first, count, written) of each chunk."""

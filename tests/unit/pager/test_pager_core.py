@@ -22,7 +22,7 @@ SWAP, VNODE, DEFAULT = ObjectKind.SWAP, ObjectKind.VNODE, ObjectKind.DEFAULT
 def test_hysteresis_of_the_free_space():
     told = []
     space = SwapSpace(on_full=lambda wanted, full: told.append((wanted, full)))
-    space.swaponsomething(600, None, DeviceQueue("ssd", 0))
+    space.swaponsomething(0, 600, None, DeviceQueue("ssd", 0))
     assert (space.avail, space.full, space.almost_full) == (600, 0, 0)
     taken = [space.getswapspace(1) for _ in range(473)]
     assert (space.avail, space.full, space.almost_full, told) == (127, 0, 1, [(0, 1)])
@@ -40,8 +40,8 @@ def test_hysteresis_of_the_free_space():
 
 def test_devices_take_turns_and_a_gap_lies_between_them():
     space = SwapSpace(on_full=lambda _wanted, _full: None)
-    space.swaponsomething(64, None, DeviceQueue("ssd", 0))
-    space.swaponsomething(64, None, DeviceQueue("ssd", 1))
+    space.swaponsomething(0, 64, None, DeviceQueue("ssd", 0))
+    space.swaponsomething(1, 64, None, DeviceQueue("ssd", 1))
     assert [space.getswapspace(16) for _ in range(4)] == [2, 67, 32, 97]
     assert [device.used for device in space.devices] == [32, 32]
     with pytest.raises(KernelPanic, match="Swapdev not found"):

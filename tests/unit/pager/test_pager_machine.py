@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from naive_pager import NaivePager
-from pager_setup import booted, get, page, put, put_file
+from pager_setup import booted, booted_with, get, page, put, put_file
 
-from services.ports.pager import ObjectKind, PageRange, VmPager
+from hardware_sim.disk import KINDS
+from services.ports.pager import ObjectKind, PageRange, SwapDisk, VmPager
 
 objects = st.integers(1, 3)
 pindexes = st.integers(0, 70)
@@ -16,11 +17,37 @@ FILE_PAGES = 41
 class PagerMachine(RuleBasedStateMachine):
     """Pages of four objects go out, come in, are freed, handed on and forgotten; those of a file keep their places."""
 
-    @initialize(nblks=st.integers(3, 700))
-    def boot(self, nblks):
-        self.core, self.naive, self.written = booted(swap_pages=nblks), NaivePager(nblks), 0
+    @initialize(sizes=st.lists(st.integers(3, 700), max_size=3))
+    def boot(self, sizes):
+        self.core = booted_with([SwapDisk(pages, kind) for pages, kind in zip(sizes, sorted(KINDS), strict=False)])
+        self.naive, self.written = NaivePager(sizes), 0
         self.file = self.core.vnode_open("data", FILE_PAGES).file
         self.file_pages = [get(self.core, 0, ObjectKind.VNODE, p, file=self.file)[2].data for p in range(FILE_PAGES)]
+
+    @rule(number=st.integers(0, 3))
+    def swapon(self, number):
+        expected = self.naive.swapon(number) if number < len(self.naive.sizes) else 19
+        assert self.core.swapon(number).error == expected
+
+    @rule(number=st.integers(0, 2), free_pages=st.integers(0, 800))
+    def swapoff(self, number, free_pages):
+        expected = self.naive.swapoff_begin(number, free_pages)
+        assert self.core.swapoff_begin(number, free_pages).error == expected
+
+    @rule(number=st.integers(0, 2), count=st.integers(1, 1000), limit=st.integers(1, 100))
+    def page_in(self, number, count, limit):
+        if not any(device.number == number and device.closing for device in self.naive.devices):
+            assert self.core.swapoff_pages(number + 10, 0, 0, limit).objects == []
+            return
+        pages = self.naive.on_device(number)
+        first = pages[len(pages) // 2] if pages else (0, 0)
+        found = self.core.swapoff_pages(number, *first, limit)
+        expected = pages[len(pages) // 2 :][:limit]
+        assert list(zip(found.objects, found.pindexes, strict=True)) == expected
+        for key in pages[:count]:
+            self.core.page_unswapped([PageRange(*key, 1)])
+            self.naive.release(key)
+        assert self.core.swapoff_end(number).used == self.naive.swapoff_end(number)
 
     @rule(obj=objects, first=pindexes, count=st.integers(1, 40))
     def put(self, obj, first, count):
@@ -100,6 +127,9 @@ class PagerMachine(RuleBasedStateMachine):
     def same_books(self):
         status, naive = self.core.swap_status(), self.naive
         assert (status.used, status.avail) == (len(naive.swap), naive.avail)
+        assert [(row.device, row.pages, row.flags == 4) for row in status.devices] == [
+            (device.number, device.nblks, device.closing) for device in naive.devices
+        ]
         assert (status.full, status.almost_full) == (naive.full, naive.almost_full)
         assert status.meta_blocks == len({(obj, pindex // 32) for obj, pindex in naive.swap})
         assert set(self.core._swap.meta.objects) == naive.converted
@@ -120,7 +150,7 @@ runs = st.lists(st.tuples(pindexes, st.integers(1, 20)), min_size=1, max_size=4)
 @settings(max_examples=100, deadline=None)
 @given(below=runs, above=runs, offset=st.integers(0, 40), size=st.integers(1, 80))
 def test_a_shadow_takes_what_it_lacks(below, above, offset, size):
-    core, naive, written = booted(swap_pages=500), NaivePager(500), 0
+    core, naive, written = booted(swap_pages=500), NaivePager([500]), 0
     for obj, runs_of_obj in ((1, below), (2, above)):
         for first, count in runs_of_obj:
             numbers = range(written, written + count)
