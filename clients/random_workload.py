@@ -121,13 +121,17 @@ def _device(draw: _Draws, pages: int, faulty: bool) -> str:
 
 
 def _rights(draw: _Draws) -> Iterator[str]:
-    """A class for a fifth of the programs, and limits."""
+    """A class for a fifth of the programs, limits, and a time during which they are stopped."""
     if draw.chance(20):
         yield f'rtprio = {{ class = "{draw.of(tuple(CLASSES))}", priority = {draw.between(0, 31)} }}'
     if draw.chance(15):
         yield f'rss_limit = "{draw.between(4, 400) * 4} KiB"'
     if draw.chance(15):
         yield f'memlock_limit = "{draw.between(1, 64) * 4} KiB"'
+    if draw.chance(15):
+        stop = draw.below(5000)
+        yield f'stop = "{stop} ms"'
+        yield f'continue = "{stop + draw.below(15_000)} ms"'
 
 
 def _program(draw: _Draws, number: int) -> Iterator[str]:

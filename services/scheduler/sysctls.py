@@ -7,6 +7,7 @@ from services.ports.common import Setting, Settings
 from services.runtime.errors import Reason, Refused
 from services.scheduler.kern import Kern
 from services.scheduler.runq import FSCALE, SLICE_US
+from services.scheduler.vm_meter import vmtotal
 
 _ALWAYS = {"vm.panic_on_oom": "vm_panic_on_oom"}
 _SWAPPING = {
@@ -37,6 +38,7 @@ def sysctl_get(k: Kern) -> Settings:
         "kern.sched.quantum": SLICE_US,
     }
     values |= {"vm.loadavg.fscale": FSCALE} | {f"vm.loadavg.{n}": load for n, load in enumerate(s.ldavg)}
+    values |= {f"vm.vmtotal.{name}": threads for name, threads in vmtotal(k).items()}
     values |= {name: k.ctx.counters.get(name, 0) for name in _METER}
     return Settings([Setting(name, values[name]) for name in sorted(values)])
 

@@ -228,3 +228,20 @@ def test_who_and_what_is_refused(pid, signal):
         kill(driver, signal, pid)
     driver.report(EXIT)
     assert driver.row().status == 0
+
+
+def test_vmtotal_counts_each_thread_once_where_vmstat_shows_it():
+    def total(driver):
+        found = {setting.name: setting.value for setting in driver.m.core.sysctl_get().settings}
+        return [found[f"vm.vmtotal.{name}"] for name in ("t_rq", "t_dw", "t_sl", "t_sw")]
+
+    driver = booted((1, 0), (2, 0), (3, 0))
+    driver.report(sleep(60 * SECOND))
+    driver.fault(20 * SECOND)
+    assert total(driver) == [1, 1, 1, 0]
+    pass_time(driver, 3 * SECOND)
+    driver.m.core.swapout_procs(VM_SWAP_NORMAL)
+    assert total(driver) == [1, 1, 0, 1]
+    kill(driver, SIGSTOP, driver.dispatch.pid)
+    driver.report(elapsed_us=10, limit_us=driver.dispatch.now_us + 100)
+    assert total(driver) == [0, 1, 0, 1]
