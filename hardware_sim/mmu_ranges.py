@@ -61,11 +61,13 @@ def _absent_entries(space: Word, vpn: Word, end: Word, mmu: MmuState) -> Word:
     return found
 
 
-@njit(types.void(types.int64, types.int64[::1], types.uint64[::1], MMU_STATE), cache=True)
-def _enter_all(space: Word, vpns: I64Array, ptes: U64Array, mmu: MmuState) -> None:
-    """See enter_all."""
-    for i in range(len(vpns)):
-        _enter(space, vpns[i], ptes[i], mmu)
+@njit(types.int64(types.int64, types.int64[::1], types.uint64[::1], types.int64, MMU_STATE), cache=True)
+def _enter_all(space: Word, vpns: I64Array, ptes: U64Array, at: Word, mmu: MmuState) -> Word:
+    """Set entries from index `at` on while the pool surely holds enough tables; returns the index to go on at."""
+    while at < len(vpns) and mmu.pool[FREE_COUNT] >= LEVELS:
+        _enter(space, vpns[at], ptes[at], mmu)
+        at += 1
+    return at
 
 
 def copy_range(mmu: Mmu, destination: int, source: int, start: int, end: int) -> None:
@@ -93,5 +95,8 @@ def absent_entries(mmu: Mmu, space: int, start: int, end: int) -> int:
 
 
 def enter_all(mmu: Mmu, space: int, vpns: list[int], ptes: list[int]) -> None:
-    """Set entries that `absent_entries` told of."""
-    _enter_all(space, np.array(vpns, np.int64), np.array(ptes, np.uint64), mmu.state)
+    """Set entries that are absent."""
+    at, pages, entries = 0, np.array(vpns, np.int64), np.array(ptes, np.uint64)
+    while at < len(pages):
+        mmu.reserve()
+        at = _enter_all(space, pages, entries, at, mmu.state)

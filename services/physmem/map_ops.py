@@ -19,6 +19,7 @@ from services.physmem.vm_map import (
     vm_map_clip_end,
     vm_map_clip_start,
     vm_map_insert,
+    vm_map_pmap_enter,
     vm_map_protect,
     vm_map_wait,
 )
@@ -119,7 +120,10 @@ def _insert(vm: Machine, map_: VmMap, op: MapOp) -> KernReturn | Suspension:
     if not op.shared:
         entry.eflags |= MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY
     result = vm_map_insert(vm, map_, entry)
-    if result != KernReturn.SUCCESS:
+    if result == KernReturn.SUCCESS:
+        pages = op.size >> vm.arch.page_shift
+        vm_map_pmap_enter(vm, map_, op.start, op.prot, obj, op.offset_pages, pages, partial=not op.prefault)
+    else:
         vm_object_deallocate(vm, obj)
     return result
 

@@ -93,7 +93,7 @@ def pmap_enter(vm: Vm, space: int, vpn: int, m: int, prot: int, wired: bool, acc
 
 
 def pmap_enter_quick(vm: Vm, space: int, vpns: list[int], frames: list[int], prot: int) -> None:
-    """Map managed pages where `pmap_is_prefaultable` allows it, in advance: not writable, and not accessed so far.
+    """Map managed pages in advance where nothing is mapped: not writable, and not accessed so far.
 
     Args:
         vm: Memory.

@@ -27,6 +27,8 @@ MAP_ENTRY_UNFAULTABLE = 0x1000000
 MAP_WIREFUTURE = 1
 """Flag of a map: what is mapped from now on is wired (mlockall with MCL_FUTURE)."""
 
+MAX_INIT_PT = 96
+"""Pages of a file that mmap(2) maps in advance, at most."""
 VM_FAULT_READ_AHEAD_INIT = 15
 """Read-ahead window of a new entry, in pages."""
 
@@ -220,6 +222,31 @@ def _extend(vm: Vm, prev: VmMapEntry, new: VmMapEntry) -> bool:
         vm_object_reference(vm, vm.objects[prev.object])
         new.object, new.offset = prev.object, first << shift
     return False
+
+
+def vm_map_pmap_enter(
+    vm: Vm, map_: VmMap, addr: int, prot: int, obj: VmObject, pindex: int, pages: int, partial: bool
+) -> None:
+    """vm_map_pmap_enter: map in advance what is resident of a file that is mapped anew.
+
+    Args:
+        vm: Memory.
+        map_: The map.
+        addr: Where it is mapped.
+        prot: VM_PROT_ bits of the new entry.
+        obj: The file's object.
+        pindex: Its first page that is mapped.
+        pages: How many are.
+        partial: MAP_PREFAULT_PARTIAL, as for mmap(2): only of its first MAX_INIT_PT pages; exec maps all.
+    """
+    if not prot & (VM_PROT_READ | VM_PROT_EXECUTE):
+        return
+    if partial:
+        pages = min(pages, MAX_INIT_PT)
+    frames = {i: m for i in range(pages) if (m := obj.resident.get(pindex + i, -1)) >= 0}
+    valid = [i for i, m in frames.items() if vm.pages.valid[m] == vm.bits_all]
+    vpn = pmap.vpn_of(vm, addr)
+    pmap.pmap_enter_quick(vm, map_.id, [vpn + i for i in valid], [frames[i] for i in valid], prot)
 
 
 def vm_map_find(vm: Vm, map_: VmMap, size: int, align: int) -> int:

@@ -22,8 +22,8 @@ SGROWSIZ = 128 << 10
 """Bytes of a stack at exec (vmparam.h)."""
 
 
-def map_op(k: Kern, region: Region) -> MapOp:
-    """A region of a trace as an insertion, which replaces what was there."""
+def map_op(k: Kern, region: Region, prefault: bool = False) -> MapOp:
+    """A region of a trace as an insertion, which replaces what was there; exec maps all that is resident of it."""
     size = k.s.config.page_size
     return MapOp(
         MapOpKind.INSERT,
@@ -35,6 +35,7 @@ def map_op(k: Kern, region: Region) -> MapOp:
         region.file_pages,
         region.shared,
         replace=True,
+        prefault=prefault,
     )
 
 
@@ -42,7 +43,7 @@ def exec_frame(k: Kern, name: str, regions: list[Region]) -> ExecFrame:
     """execve of a program; its header is in the file of its own name, else in the first one mapped for execution."""
     files = [region for region in regions if region.file]
     image = next((r for r in files if r.file == name), None) or next((r for r in files if r.prot & _PROT_EXECUTE), None)
-    frame = ExecFrame(name, [map_op(k, region) for region in regions], step=_SPACE)
+    frame = ExecFrame(name, [map_op(k, region, prefault=True) for region in regions], step=_SPACE)
     if image is not None:
         frame.file, frame.file_pages, frame.step = image.file, image.file_pages, _HEADER
     return frame

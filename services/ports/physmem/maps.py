@@ -109,6 +109,8 @@ class MapOp:
     """INSERT: unmap what is there first (MAP_FIXED)."""
     unfaultable: bool = False
     """INSERT, PROTECT: pages of the entry cannot be brought in (device memory that fails)."""
+    prefault: bool = False
+    """INSERT: all that is resident of the file is mapped at once (MAP_PREFAULT), not only of its first pages."""
 
 
 @dataclass(slots=True)

@@ -50,6 +50,14 @@ def test_absent_entries_are_free_slots_of_tables_that_are_there(held, start, pag
     assert absent_entries(mmu, PARENT, start, start + pages) == expected
 
 
+def test_entries_far_apart_are_set_together_with_tables_of_their_own():
+    mmu, _ = two_spaces({})
+    vpns = [i << 18 for i in range(40)]
+    enter_all(mmu, PARENT, vpns, [(i % FRAMES) << 12 | USER for i in range(40)])
+    assert [mmu.pte(PARENT, vpn) >> 12 for vpn in vpns] == [i % FRAMES for i in range(40)]
+    assert (mmu.resident(PARENT), mmu.check()) == (40, [])
+
+
 def test_entries_are_set_together():
     mmu, _ = two_spaces({5: (0, USER, 0)})
     enter_all(mmu, PARENT, [6, 8], [1 << 12 | USER, 2 << 12 | USER | PG_X])

@@ -111,6 +111,30 @@ def test_a_page_that_goes_when_its_write_ends_is_not_mapped():
     assert mapped(side, space) == {9, 10}, "page 9 comes before page 11, which ends it"
 
 
+def test_a_file_that_is_mapped_anew_shows_its_first_resident_pages_at_once():
+    side = MapSide(pages=2048)
+    reader = side.space(200, file="lib", file_pages=200)
+    side.run(reader, touch([*range(40, 60), *range(90, 110)]))
+    (obj,) = (obj for obj in side.vm.objects if obj.type == ObjectType.VNODE)
+    side.vm.pages.valid[obj.resident[41]] = 0
+    some, all_, blind, later = (side.space() for _ in range(4))
+    side.map(some, 200, file="lib", file_pages=200)
+    side.map(all_, 200, file="lib", file_pages=200, prefault=True)
+    side.map(blind, 200, file="lib", file_pages=200, prot=0)
+    side.map(later, 60, file="lib", file_pages=200, offset_pages=80, prot=7)
+    shown = set(obj.resident) - {41}
+    assert len(shown) > 40
+    assert mapped(side, some, 200) == {i for i in shown if i < 96}
+    assert mapped(side, all_, 200) == shown
+    assert mapped(side, blind, 200) == set()
+    assert mapped(side, later, 60) == {i - 80 for i in shown if 80 <= i < 140}
+    assert not side.vm.mmu.pte(later, FIRST + 20) & (PG_RW | PG_A)
+    side.vm.pages.valid[obj.resident[41]] = side.vm.bits_all
+    assert side.run(all_, touch(sorted(shown))).minor == 0
+    assert side.run(all_, touch([50], STORE)).minor == 1
+    side.verify(reader, some, all_, later)
+
+
 def sequential_reader(pages, **region):
     """Read pages of a large file one by one, in a machine that has memory for all of them."""
     side = MapSide(pages=4096)
