@@ -39,6 +39,8 @@ TEXT_VPN, TEXT_PAGES = 0x400, 16
 """Where the program's image lies."""
 MEMORY_VPN = 0x10000
 """First page of the memory that its phases visit."""
+SHM_VPN = 0x1000000
+"""First page of the System V segment that a phase works on."""
 STACK_VPN, STACK_PAGES = 0x1FFEF00, 4
 """Its stack, where valgrind puts a captured program's."""
 ROUNDS = 8
@@ -66,8 +68,7 @@ def made_trace(name: str, phases: Sequence[Phase]) -> Trace:
     program = _Made([np.empty(0, np.uint64)], [])
     threads: list[_Made] = []
     for number, phase in enumerate(phases):
-        if phase.mlock:
-            program.memory_call(syscalls.MLOCK, phase.mlock)
+        program.enter(phase)
         for burst, (pause_us, part) in enumerate(_bursts(number, phase)):
             if pause_us:
                 program.add(Op.SLEEP, pause_us, CALLS[phase.call], _TIMESPEC)
@@ -81,12 +82,11 @@ def made_trace(name: str, phases: Sequence[Phase]) -> Trace:
                 for op in (Op.THR_NEW, Op.THR_JOIN):
                     for index in range(first, 1 + len(threads)):
                         program.add(op, index)
-        if phase.mlock:
-            program.memory_call(syscalls.MUNLOCK, phase.mlock)
+        program.leave(phase)
     program.add(Op.EXIT)
     for thread in threads:
         thread.add(Op.THR_EXIT)
-    layout = _layout(max(phase.pages for phase in phases))
+    layout = _layout(max((phase.pages for phase in phases if not phase.shm), default=1))
     tasks = (
         program.task(TaskInfo(0, -1, name, layout)),
         *(thread.task(TaskInfo(index, 0, name, ())) for index, thread in enumerate(threads, 1)),
@@ -105,9 +105,24 @@ class _Made:
         """An operation behind the records so far."""
         self.ops.append((sum(map(len, self.runs)), op, a, b, c, d))
 
-    def memory_call(self, number: int, pages: int) -> None:
-        """A system call about the first pages of its memory."""
-        self.add(Op.SYSCALL, number, -1, MEMORY_VPN << PAGE_SHIFT, pages << PAGE_SHIFT)
+    def memory_call(self, number: int, vpn: int, pages: int, key: int = -1) -> None:
+        """A system call about a range of memory, or about the System V segment of a key."""
+        self.add(Op.SYSCALL, number, key, vpn << PAGE_SHIFT, pages << PAGE_SHIFT)
+
+    def enter(self, phase: Phase) -> None:
+        """Attach the phase's segment, and wire what it wants wired."""
+        if phase.shm:
+            self.memory_call(syscalls.SHMGET, 0, phase.pages, phase.shm)
+            self.memory_call(syscalls.SHMAT, SHM_VPN, phase.pages, phase.shm)
+        if phase.mlock:
+            self.memory_call(syscalls.MLOCK, _memory_of(phase), phase.mlock)
+
+    def leave(self, phase: Phase) -> None:
+        """Undo what `enter` did."""
+        if phase.mlock:
+            self.memory_call(syscalls.MUNLOCK, _memory_of(phase), phase.mlock)
+        if phase.shm:
+            self.memory_call(syscalls.SHMDT, SHM_VPN, phase.pages)
 
     def task(self, info: TaskInfo) -> TaskTrace:
         """The task, complete."""
@@ -119,6 +134,11 @@ def _swap_calls(program: _Made, phase: Phase) -> None:
     for call, device in ((SWAPOFF, phase.swapoff), (SWAPON, phase.swapon)):
         if device >= 0:
             program.add(Op.SYSCALL, call, -1, device)
+
+
+def _memory_of(phase: Phase) -> int:
+    """First page of what a phase works on."""
+    return SHM_VPN if phase.shm else MEMORY_VPN
 
 
 def _layout(pages: int) -> tuple[Region, ...]:
@@ -148,7 +168,7 @@ def _bursts(number: int, phase: Phase) -> Iterator[tuple[int, Runs]]:
 
 def _records(number: int, phase: Phase, visits: int) -> Runs:
     """Run records of a phase: the visits, and a fetch of instructions in front of every sixteenth."""
-    pages = MEMORY_VPN + visited_pages(phase, visits, seed=number * 4 + _PAGES)
+    pages = _memory_of(phase) + visited_pages(phase, visits, seed=number * 4 + _PAGES)
     stores = _uniform(visits, number * 4 + _STORES) < phase.writes
     kinds = np.where(stores, KIND_LOAD | KIND_STORE, KIND_LOAD)
     refs = np.full(visits, phase.visit, np.int64)

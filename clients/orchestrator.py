@@ -17,7 +17,7 @@ from clients.made import made_trace
 from clients.references import References
 from clients.scaled import scaled
 from clients.streams import Stream, StreamState
-from clients.trace import Trace
+from clients.trace import PAGE_SHIFT, Trace
 from clients.workload import Program, Workload, check_sysctls
 from clients.workload_model import CLASSES
 from hardware_sim.arch import arch
@@ -37,6 +37,7 @@ from services.ports.scheduler import (
     TrapOp,
 )
 from services.runtime.errors import Reason, Refused
+from services.scheduler.syscalls import SHMAT
 
 _IDLE_LIMIT_US = 60_000_000
 """Virtual time that one call of the scheduler may pass before it answers, so that a long sleep shows progress."""
@@ -291,6 +292,8 @@ class Orchestrator:
             stream.children[task] = trap.cookie
         elif trap.op in (TrapOp.EXIT, TrapOp.EXEC):
             self.verify(dispatch.vmspace)
+        if trap.op is TrapOp.SYSCALL and trap.a == SHMAT:
+            self.shadow.share(dispatch.vmspace, trap.c >> PAGE_SHIFT, trap.d >> PAGE_SHIFT)
         for region in trap.regions:
             if region.shared:
                 self.shadow.share(dispatch.vmspace, region.start_vpn, region.npages)

@@ -132,6 +132,8 @@ class Phase:
     """Device, by its position in `machine.swap`, that it swaps to behind its first pause; -1: none."""
     swapoff: int = -1
     """Device that it takes away from swap there, before `swapon`; -1: none."""
+    shm: int = 0
+    """Key of the System V segment that is its memory, shared by all that name it; 0: memory of its own."""
     threads: int = 1
     """Each burst is done by so many threads, which are started for it and waited for; 1: by the program itself."""
 

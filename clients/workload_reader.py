@@ -211,6 +211,7 @@ _PHASE_KEYS = {
     "mlock": _Key("mlock", _pages),
     "swapon": _Key("swapon", _integer(0, SWAP_DEVICES_MAX - 1)),
     "swapoff": _Key("swapoff", _integer(0, SWAP_DEVICES_MAX - 1)),
+    "shm": _Key("shm", _integer(1, (1 << 31) - 1)),
     "threads": _THREADS,
 }
 _DAEMON_KEYS = {
@@ -253,6 +254,7 @@ class _Reader:
         self._path = path
         self._lines = lines
         self._starts: dict[str, int] = {}
+        self._segments: dict[int, int] = {}
 
     def workload(self, raw: dict[str, Any]) -> Workload:
         self._known("", raw, _WORKLOAD_KEYS)
@@ -326,6 +328,10 @@ class _Reader:
         fields = self._fields(where, self._table(where, raw), _PHASE_KEYS)
         self._required(where, fields, _PHASE_KEYS, ("pattern", "pages", "references"))
         phase = Phase(**fields)
+        pages = self._segments.setdefault(phase.shm, phase.pages)
+        if phase.shm and pages != phase.pages:
+            what = f"segment {phase.shm} has {phase.pages} pages; expected {pages}, as where it is named first"
+            raise self._error(f"{where}.memory", what)
         self._few_threads(where, -(-phase.references // (phase.burst or phase.references)), phase.threads)
         return phase
 

@@ -53,10 +53,11 @@ def _faults(vm: Machine) -> Iterator[FaultOp]:
 
 
 def _check_references(vm: Machine, maps: list[VmMap]) -> Iterator[str]:
-    """ref_count: one for each map entry, shadow, file, kernel stack, and fault that sleeps for a read."""
+    """ref_count: one for each map entry, shadow, file, segment, kernel stack, and fault that sleeps for a read."""
     counted = Counter(entry.object for map_ in maps for entry in map_.entries if entry.object)
     counted.update(obj.backing for obj in vm.objects if obj.backing)
     counted.update(vm.files.values())
+    counted.update(seg.object for seg in vm.shmsegs.values())
     counted.update(vm.stacks.keys())
     counted.update(fault.first_object for fault in _faults(vm) if fault.io)
     for obj in vm.objects:
@@ -125,5 +126,5 @@ def digest_maps(vm: Machine) -> bytes:
         digest.update(repr(map_).encode())
     digest.update(repr([(space.map.id, space.refcnt) for space in vm.spaces.values()]).encode())
     digest.update(repr((vm.arena.spans, vm.arena.busy, vm.arena.free, vm.arena.orders)).encode())
-    digest.update(repr((vm.stacks, vm.sf_bufs, vm.files, vm.ops, vm.reads)).encode())
+    digest.update(repr((vm.stacks, vm.sf_bufs, vm.files, vm.shmsegs, vm.ops, vm.reads)).encode())
     return digest.digest()

@@ -10,7 +10,7 @@ import numpy as np
 from hardware_sim.arch import Arch
 from hardware_sim.arch import arch as arch_named
 from hardware_sim.mmu import U64Array
-from services.physmem import checkpoint, glue, inspect, kstack_pages, situation, vm_mmap, vm_pageout
+from services.physmem import checkpoint, glue, inspect, kstack_pages, situation, sysv_shm, vm_mmap, vm_pageout
 from services.physmem.access import access
 from services.physmem.checks import check_maps, digest_maps
 from services.physmem.imgact import (
@@ -94,6 +94,8 @@ from services.ports.physmem import (
     ResidentCounts,
     RssLimit,
     SfBuf,
+    ShmForked,
+    ShmId,
     SpaceId,
     SpaceInfo,
     SpaceInfos,
@@ -309,6 +311,41 @@ class PhysmemCore:
         error = vm_mmap.sys_munlockall(self.vm, self.vm.space(vmspace).map)
         self.vm.ctx.event(Kind.MUNLOCKALL, vmspace, error)
         return self._done(Errno(error=error))
+
+    # sysv_shm.c
+
+    def shmget(self, key: int, size: int, flags: int) -> ShmId:
+        """kern_shmget: the System V segment of a key, made with IPC_CREAT 01000 (IPC_EXCL 02000) or for key 0."""
+        found = sysv_shm.shmget(self.vm, key, size, flags)
+        self.vm.ctx.event(Kind.SHMGET, found.shmid, key, size, found.error)
+        return self._done(found)
+
+    def shmat(self, vmspace: int, shmid: int, addr: int, flags: int) -> Errno:
+        """kern_shmat: map a segment at an address (SHM_RDONLY 010000, SHM_RND 020000); EINVAL, EMFILE, ENOMEM or 0."""
+        error = sysv_shm.shmat(self.vm, self.vm.space(vmspace), shmid, addr, flags)
+        self.vm.ctx.event(Kind.SHMAT, vmspace, shmid, addr, error)
+        return self._done(Errno(error=error))
+
+    def shmdt(self, vmspace: int, addr: int, op: int) -> Errno:
+        """kern_shmdt: unmap the segment that is attached at an address; EINVAL or 0."""
+        vm = self.vm
+        space = vm.space(vmspace)
+        change = vm.resume(op, MapChangeOp) if op else MapChangeOp(vmspace, [])
+        error = sysv_shm.shmdt(vm, space, addr, change)
+        if isinstance(error, Suspension):
+            return self._done(Errno(Status.SUSPENDED, vm.suspend(change, error, op)))
+        vm.ctx.event(Kind.SHMDT, vmspace, addr, error)
+        return self._done(Errno(error=error))
+
+    def shmctl_rmid(self, shmid: int) -> Errno:
+        """kern_shmctl with IPC_RMID: the last detachment frees the segment; EINVAL or 0."""
+        return self._done(Errno(error=sysv_shm.shmctl_rmid(self.vm, shmid)))
+
+    def shmfork(self, parent: int, child: int) -> ShmForked:
+        """shmfork (vm_glue.c:656-657): a child has attached what its parent has."""
+        return self._done(ShmForked(sysv_shm.shmfork(self.vm, self.vm.space(parent), self.vm.space(child))))
+
+    # vm_glue.c: image pages
 
     def vm_imgact_hold_page(self, file: str, file_pages: int, offsets: list[int], op: int) -> HeldPages:
         """vm_imgact_hold_page (vm_glue.c:230-262): pin the pages at byte offsets of a file, read if need be."""

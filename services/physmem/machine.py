@@ -26,10 +26,31 @@ class VmSpace:
     Attributes:
         map: Its map; the map's id is the space's.
         refcnt: vm_refcnt.
+        vm_shm: Id of the System V segment attached at each address.
     """
 
     map: VmMap
     refcnt: int = 1
+    vm_shm: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ShmSegment:
+    """A System V segment (struct shmid_kernel).
+
+    Attributes:
+        key: Key by which shmget finds it; 0 (IPC_PRIVATE): it does not.
+        size: shm_segsz, in bytes.
+        object: Its object, on which the segment has a reference of its own.
+        nattch: shm_nattch: how often it is attached.
+        removed: SHMSEG_REMOVED: the last detachment frees it.
+    """
+
+    key: int
+    size: int
+    object: int
+    nattch: int = 0
+    removed: bool = False
 
 
 @dataclass(slots=True)
@@ -77,9 +98,11 @@ class Machine(Vm):
         stacks: Kernel stacks by object id.
         sf_bufs: Live image mappings by id.
         files: Object of each mapped file, by name.
+        shmsegs: System V segments by id.
         last_op: Last operation id; they count up, across all kinds.
         last_space: Last address space id.
         last_mapping: Last image mapping id.
+        last_shmid: Last System V segment id.
     """
 
     kernel_map: VmMap = field(default_factory=lambda: VmMap(KERNEL_SPACE, 0, 0))
@@ -94,9 +117,11 @@ class Machine(Vm):
     stacks: dict[int, KernelStack] = field(default_factory=dict)
     sf_bufs: dict[int, SfBufMapping] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
+    shmsegs: dict[int, ShmSegment] = field(default_factory=dict)
     last_op: int = 0
     last_space: int = 0
     last_mapping: int = 0
+    last_shmid: int = 0
 
     def space_map(self, vmspace: int) -> VmMap:
         """The map of an address space; 0 is kernel_map.

@@ -19,6 +19,7 @@ from services.physmem.pmap import (
     vpn_of,
 )
 from services.physmem.state import OBJ_ONEMAPPING, ObjectType, VmObject
+from services.physmem.sysv_shm import shmexit
 from services.physmem.vm_fault import fault_abandon, vm_fault_unwire, vm_object_resident, vm_shadow_entry
 from services.physmem.vm_map import (
     MAP_ENTRY_COW,
@@ -71,6 +72,7 @@ def vmspace_free(vm: Machine, space: VmSpace) -> None:
         return
     map_ = space.map
     _abandon(vm, map_.id)
+    shmexit(vm, space)
     while map_.entries:
         entry = map_.entries[-1]
         if entry.wired_count:

@@ -118,6 +118,9 @@ class Kind(IntEnum):
     MUNLOCK = 85, "sys_munlock", 0, "vmspace", "addr", "len", "error"
     MLOCKALL = 86, "sys_mlockall", 0, "vmspace", "how", "memlock", "error"
     MUNLOCKALL = 87, "sys_munlockall", 0, "vmspace", "error"
+    SHMGET = 88, "kern_shmget", 0, "shmid", "key", "size", "error"
+    SHMAT = 89, "kern_shmat", 0, "vmspace", "shmid", "addr", "error"
+    SHMDT = 90, "kern_shmdt", 0, "vmspace", "addr", "error"
     # pager
     SWAP_WRITE = 96, "swap_pager_putpages", 0, "object", "pindex", "pages", "block"
     SWAP_READ = 97, "swap_pager_getpages", 0, "object", "pindex", "pages", "block"

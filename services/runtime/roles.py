@@ -59,7 +59,7 @@ CALLED_BY_SERVICES = {
             "swapoff", "swapon",
             "vm_imgact_map_page", "vm_imgact_unmap_page", "vm_map_trylock", "vm_map_unlock", "vm_sync_icache",
             "vm_wait", "vmspace_alloc", "vmspace_fork", "vmspace_free", "vmspace_ref", "vslock", "vsunlock",
-            "mlock", "mlockall", "munlock", "munlockall",
+            "mlock", "mlockall", "munlock", "munlockall", "shmat", "shmctl_rmid", "shmdt", "shmfork", "shmget",
         }
     ),
     "kstack": frozenset(

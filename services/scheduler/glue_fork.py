@@ -61,10 +61,12 @@ def vm_forkproc(k: Kern, args: ForkprocArgs, resumed: bool) -> int | None:
 
 
 def shmfork(k: Kern, p1: Proc, p2: Proc) -> None:
-    """System V segments attached to the parent: noted, for the machine has no sysvshm module that would share them."""
+    """shmfork: the child has attached the System V segments that its parent has."""
     if k.record is not None:
         step = ForkStep(ForkStepKind.SHMFORK, p1.p_pid, child_pid=p2.p_pid, vmspace=p2.p_vmspace)
         k.record.fork_steps.append(step)
+    if p2.p_vmspace and k.physmem.shmfork(p1.p_vmspace, p2.p_vmspace).segments:  # a situation's child may have none
+        k.s.vmspaces[p2.p_vmspace].vm_shm = True
     k.ctx.event(Kind.SHMFORK, p2.p_pid, p1.p_pid)
 
 

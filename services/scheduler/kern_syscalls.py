@@ -20,6 +20,7 @@ from services.scheduler.state import (
     MlockFrame,
     Proc,
     PtraceFrame,
+    ShmFrame,
     SleepFrame,
     SwapDeviceFrame,
     Thread,
@@ -50,6 +51,7 @@ _UINT_MAX = 0xFFFFFFFF
 _TIMESPEC_BYTES = 16
 _PROT_READ, _PROT_EXECUTE = 1, 4
 _COPYOUT_BYTES_PER_INSTRUCTION = 8
+_IPC_CREAT = 0o1000
 _RLIM_INFINITY = (1 << 63) - 1
 
 
@@ -99,6 +101,8 @@ def _syscall(trap: Trap, row: Syscall) -> Frame | None:
         return VslockFrame(trap.c, trap.d)
     if row.action is Action.MLOCK:
         return MlockFrame(row.number, trap.c, trap.d)
+    if row.action is Action.SHM:
+        return ShmFrame(row.number, trap.b, trap.c, trap.d)
     if row.action is Action.PTRACE:
         return PtraceFrame(trap.c, trap.d)
     if row.action in (Action.SWAPON, Action.SWAPOFF):
@@ -207,6 +211,26 @@ def swap_device_call(k: Kern, td: Thread, f: SwapDeviceFrame) -> bool:
     if answer.status is Status.SUSPENDED:
         f.op = suspend(k, td, answer.suspension)
         return False
+    return True
+
+
+def shm_call(k: Kern, td: Thread, f: ShmFrame) -> bool:
+    """shmget(2) and its kin; what is refused is the program's errno. False: the thread sleeps."""
+    vmspace, physmem = k.s.allproc[td.td_pid].p_vmspace, k.physmem
+    if f.number == syscalls.SHMDT:
+        answer = physmem.shmdt(vmspace, f.addr, f.op)
+        if answer.status is Status.SUSPENDED:
+            f.op = suspend(k, td, answer.suspension)
+            return False
+        return True
+    creates = f.number == syscalls.SHMGET
+    segment = physmem.shmget(f.key, f.size if creates else 0, _IPC_CREAT if creates else 0)
+    if creates or segment.error:
+        return True
+    if f.number == syscalls.SHMCTL:
+        physmem.shmctl_rmid(segment.shmid)
+    elif physmem.shmat(vmspace, segment.shmid, f.addr, 0).error == 0:
+        k.s.vmspaces[vmspace].vm_shm = True
     return True
 
 

@@ -169,6 +169,17 @@ class MlockFrame:
 
 
 @dataclass(slots=True)
+class ShmFrame:
+    """shmget, shmat, shmdt or shmctl with IPC_RMID, by its number; the segment is named by its key."""
+
+    number: int
+    key: int
+    addr: int
+    size: int
+    op: int = 0
+
+
+@dataclass(slots=True)
 class PtraceFrame:
     """A debugger's write to the memory of a child, which is held meanwhile."""
 
@@ -215,6 +226,7 @@ Frame: TypeAlias = (
     | SleepFrame
     | VslockFrame
     | MlockFrame
+    | ShmFrame
     | PtraceFrame
     | MapFrame
     | SwapDeviceFrame

@@ -23,6 +23,7 @@ PWAIT = 108
 PPAUSE = 116
 """Sleep priority of sigsuspend and sigtimedwait."""
 
+SHMGET, SHMAT, SHMCTL, SHMDT = 29, 30, 31, 67
 MLOCK, MUNLOCK, MLOCKALL, MUNLOCKALL = 149, 150, 151, 152
 """Numbers of calls that share an action."""
 
@@ -68,6 +69,8 @@ class Action(IntEnum):
     """Swap to another device."""
     SWAPOFF = 18
     """Bring in whatever lies on a device, and swap to it no more."""
+    SHM = 19
+    """System V shared memory: make a segment, attach or detach it, or let it go with its last detachment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ def _row(
 _PIPE = "a pipe sleeps at PRIBIO, so it is not swappable; a file's data is taken as cached"
 _SYSCTL = "FreeBSD answers it by sysctl(3), which wires the buffer"
 _SELECT = "cv_wait: priority 0, not swappable"
+_SHM = "of made-up programs, which name a segment by its key; of captured ones no action"
 _UMTX = "umtx: priority 0, not swappable"
 
 SYSCALLS: tuple[Syscall, ...] = (
@@ -141,6 +145,9 @@ SYSCALLS: tuple[Syscall, ...] = (
     _row(24, "sched_yield", 300),
     _row(25, "mremap", 3000, Action.MMAP, stack=1100, note="recorded as munmap and mmap: FreeBSD has no mremap"),
     _row(28, "madvise", 900),
+    _row(SHMGET, "shmget", 1500, Action.SHM, stack=900, note=_SHM),
+    _row(SHMAT, "shmat", 2500, Action.SHM, stack=1100, note=_SHM),
+    _row(SHMCTL, "shmctl", 800, Action.SHM, stack=900, note=_SHM + "; IPC_RMID"),
     _row(32, "dup", 400),
     _row(33, "dup2", 500),
     _row(34, "pause", 400, Action.SLEEP, "pause", PPAUSE, 800, "sigsuspend"),
@@ -161,6 +168,7 @@ SYSCALLS: tuple[Syscall, ...] = (
     _row(60, "exit", 2500, Action.EXIT, stack=1000, note="thr_exit for a thread that is not the last"),
     _row(61, "wait4", 900, Action.WAIT, "wait", PWAIT, 900),
     _row(63, "uname", 900, Action.VSLOCK, note=_SYSCTL),
+    _row(SHMDT, "shmdt", 2000, Action.SHM, stack=1000, note=_SHM),
     _row(72, "fcntl", 400),
     _row(77, "ftruncate", 2000, stack=1500),
     _row(79, "getcwd", 1500, stack=1200),

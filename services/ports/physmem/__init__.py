@@ -33,6 +33,8 @@ from services.ports.physmem.maps import (
     MapOp,
     MapOpKind,
     MapResults,
+    ShmForked,
+    ShmId,
     SpaceId,
     SpaceInfo,
     SpaceInfos,
@@ -111,6 +113,8 @@ __all__ = [
     "ResidentCounts",
     "RssLimit",
     "SfBuf",
+    "ShmForked",
+    "ShmId",
     "SpaceId",
     "SpaceInfo",
     "SpaceInfos",
@@ -198,6 +202,26 @@ class PhysmemPort(Protocol):
 
     def swapoff(self, device: U32, op: U64) -> Errno:
         """sys_swapoff: EINVAL, ENOMEM, or 0 once every page on the device has come in and the device is gone."""
+        ...
+
+    def shmget(self, key: I64, size: U64, flags: U32) -> ShmId:
+        """kern_shmget: the System V segment of a key, made with IPC_CREAT 01000 (IPC_EXCL 02000) or for key 0."""
+        ...
+
+    def shmat(self, vmspace: U64, shmid: I32, addr: U64, flags: U32) -> Errno:
+        """kern_shmat: map a segment at an address (SHM_RDONLY 010000, SHM_RND 020000); EINVAL, EMFILE, ENOMEM or 0."""
+        ...
+
+    def shmdt(self, vmspace: U64, addr: U64, op: U64) -> Errno:
+        """kern_shmdt: unmap the segment that is attached at an address; EINVAL or 0."""
+        ...
+
+    def shmctl_rmid(self, shmid: I32) -> Errno:
+        """kern_shmctl with IPC_RMID: the last detachment frees the segment; EINVAL or 0."""
+        ...
+
+    def shmfork(self, parent: U64, child: U64) -> ShmForked:
+        """shmfork (vm_glue.c:656-657): a child has attached what its parent has."""
         ...
 
     def vm_imgact_hold_page(self, file: str, file_pages: U64, offsets: list[U64], op: U64) -> HeldPages:

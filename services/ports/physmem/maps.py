@@ -154,7 +154,7 @@ class Errno:
     suspension: Suspension | None = None
     """The sleep."""
     error: I32 = 0
-    """0, ENOMEM 12, EFAULT 14, EBUSY 16, ENODEV 19, EINVAL 22, EAGAIN 35."""
+    """0, ENOMEM 12, EFAULT 14, EBUSY 16, ENODEV 19, EINVAL 22, EMFILE 24, EAGAIN 35."""
 
 
 @dataclass(slots=True)
@@ -175,6 +175,24 @@ class MapLocks:
     """TRUE: the map is locked exclusively and must be unlocked."""
     resident: list[U32] = field(default_factory=list)
     """vmspace_resident_count of each, in pages."""
+
+
+@dataclass(slots=True)
+class ShmId:
+    """A System V segment."""
+
+    shmid: I32 = 0
+    """Its id (never 0)."""
+    error: I32 = 0
+    """0, ENOENT 2, ENOMEM 12, EEXIST 17, EINVAL 22, ENOSPC 28."""
+
+
+@dataclass(slots=True)
+class ShmForked:
+    """What a child has attached."""
+
+    segments: U32 = 0
+    """System V segments, as its parent."""
 
 
 @dataclass(slots=True)

@@ -33,6 +33,8 @@ from services.ports.physmem import (
     Pins,
     ResidentCounts,
     SfBuf,
+    ShmForked,
+    ShmId,
     SpaceId,
     SpaceInfo,
     SpaceInfos,
@@ -58,6 +60,7 @@ class FakePhysmem:
     resident: int = 7
     calls: list[tuple[str, Any]] = field(default_factory=list)
     last_vmspace: int = 0
+    segments: set[int] = field(default_factory=set)
     last_io: int = 0
     header: bytes = b"\x7fELF"
     map_result: KernReturn = KernReturn.SUCCESS
@@ -164,6 +167,28 @@ class FakePhysmem:
     def munlockall(self, vmspace: int) -> Errno:
         self.calls.append(("munlockall", ()))
         return Errno()
+
+    def shmget(self, key: int, size: int, flags: int) -> ShmId:
+        self.calls.append(("shmget", (key, size, flags)))
+        return ShmId(7) if flags or key in self.segments else ShmId(error=2)
+
+    def shmat(self, vmspace: int, shmid: int, addr: int, flags: int) -> Errno:
+        self.calls.append(("shmat", (shmid, addr)))
+        return Errno()
+
+    def shmdt(self, vmspace: int, addr: int, op: int) -> Errno:
+        if (asleep := self._sleeps("shmdt")) is not None:
+            return Errno(Status.SUSPENDED, asleep)
+        self.calls.append(("shmdt", (addr,)))
+        return Errno()
+
+    def shmctl_rmid(self, shmid: int) -> Errno:
+        self.calls.append(("shmctl_rmid", (shmid,)))
+        return Errno()
+
+    def shmfork(self, parent: int, child: int) -> ShmForked:
+        self.calls.append(("shmfork", (parent, child)))
+        return ShmForked(len(self.segments))
 
     def vm_sync_icache(self, vmspace: int, va: int, sz: int) -> IcacheSync:
         self.calls.append(("vm_sync_icache", (vmspace, va, sz)))

@@ -425,6 +425,26 @@ def test_the_header_is_in_the_file_of_the_programs_name():
     assert [file for file, _ in driver.m.physmem.named("vm_imgact_map_page")[1:]] == ["tool", "ld.so"]
 
 
+def test_a_segment_is_named_by_its_key_and_noted_once_it_is_attached():
+    driver, shm = booted(), lambda number: Trap(TrapOp.SYSCALL, number, 5, 0x5000, 0x2000)
+    space = driver.m.core.k.s.vmspaces[driver.proc().p_vmspace]
+    driver.report(shm(syscalls.SHMAT))
+    assert (driver.m.physmem.named("shmat"), space.vm_shm) == ([], False)
+    driver.report(shm(syscalls.SHMGET))
+    assert driver.m.physmem.named("shmget")[-1] == (5, 0x2000, 0o1000)
+    driver.m.physmem.segments = {5}
+    driver.report(shm(syscalls.SHMAT))
+    assert (driver.m.physmem.named("shmat"), space.vm_shm) == ([(7, 0x5000)], True)
+    driver.report(shm(syscalls.SHMDT))
+    driver.report(shm(syscalls.SHMCTL))
+    assert driver.m.physmem.named("shmdt") == [(0x5000,)]
+    assert driver.m.physmem.named("shmctl_rmid") == [(7,)]
+    child = driver.report(Trap(TrapOp.FORK, cookie=9))
+    assert child.kind is DispatchKind.RUN
+    assert len(driver.m.physmem.named("shmfork")) == 1
+    assert [vm.vm_shm for vm in driver.m.core.k.s.vmspaces.values()].count(True) == 2
+
+
 def test_mlock_and_its_kin_reach_the_map_with_the_programs_limit():
     driver = booted()
     driver.proc().p_memlock_limit = 3
@@ -445,6 +465,7 @@ def test_mlock_and_its_kin_reach_the_map_with_the_programs_limit():
         ("map_ops", Trap(TrapOp.EXEC, name="other", regions=IMAGE)),
         ("vslock", Trap(TrapOp.SYSCALL, SYSINFO, -1, 0x5000, 112)),
         ("mlock", Trap(TrapOp.SYSCALL, syscalls.MLOCK, -1, 0x5000, 112)),
+        ("shmdt", Trap(TrapOp.SYSCALL, syscalls.SHMDT, -1, 0x5000)),
     ],
 )
 def test_calls_that_sleep_below_are_resumed(method, trap):
