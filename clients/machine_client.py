@@ -18,6 +18,7 @@ from clients.boot_id import BootIdWatch
 from clients.event_file import EventRecorder
 from clients.exits import BadInput
 from clients.machine import Failure
+from clients.reach import why_unreachable
 from clients.report import Sample
 from clients.run import Progress
 from clients.statefile import read_state
@@ -95,7 +96,7 @@ class MachineClient:
             self._life.check(call.initial_metadata())
         except grpc.RpcError as error:
             self._channel.close()
-            raise BadInput(_unreachable(self.address, error)) from None
+            raise BadInput(_unreachable(self.address, error, tls)) from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -256,13 +257,13 @@ class _Pauser:
                 return
 
 
-def _unreachable(address: str, error: grpc.RpcError) -> str:
+def _unreachable(address: str, error: grpc.RpcError, tls: Tls | None) -> str:
     """Why a target cannot be used, in a line."""
     if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return f"{address}: {error.details()}"
+    why = why_unreachable(address, tls)
     said = error.code().name.lower()
-    hint = "" if address.startswith("unix:") else "; a system with TLS answers to --tls-cert, --tls-key and --tls-ca"
-    return f"{address}: no vmglue system answers there ({said}); see `vmglue up`{hint}"
+    return f"{address}: no vmglue system answers there ({said})" + (f"; {why}" if why else "; see `vmglue up`")
 
 
 def _mistake(error: grpc.RpcError) -> Exception:

@@ -59,7 +59,9 @@ def provision(root: Path, hosts: Sequence[str] = ()) -> list[str]:
 def _hand_out(root: Path, name: str) -> None:
     """Copy a party's certificate and key, and the authority's certificate, into its folder."""
     for file, copy in (("ca.pem", "ca.pem"), (f"{name}.pem", "cert.pem"), (f"{name}.key", "key.pem")):
-        shutil.copy2(root / "authority" / file, root / name / copy)
+        partial = root / name / f"{copy}.part"  # whoever reads it meanwhile finds the old one or the new one
+        shutil.copy2(root / "authority" / file, partial)
+        partial.replace(root / name / copy)
 
 
 def _redis(root: Path) -> None:

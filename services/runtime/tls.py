@@ -35,17 +35,61 @@ class Tls:
     """The authority's certificate."""
 
     def server_credentials(self) -> grpc.ServerCredentials:
-        """Credentials of a server; a caller must show a certificate of the authority."""
+        """Credentials of a server; a caller must show a certificate of the authority.
+
+        Files that are renewed count from the next connection on.
+        """
+        import grpc
+
+        renewal = _Renewal(self)
+        return grpc.dynamic_ssl_server_credentials(
+            self.server_configuration(),
+            renewal.look,  # type: ignore[arg-type]  # the stubs do not know that None stands for no change
+            require_client_authentication=True,
+        )
+
+    def server_configuration(self) -> grpc.ServerCertificateConfiguration:
+        """What the files hold at this moment."""
         import grpc
 
         pair = (self.key.read_bytes(), self.cert.read_bytes())
-        return grpc.ssl_server_credentials([pair], self.ca.read_bytes(), require_client_auth=True)
+        return grpc.ssl_server_certificate_configuration([pair], self.ca.read_bytes())
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Credentials of a caller, who insists on a server with a certificate of the authority."""
         import grpc
 
         return grpc.ssl_channel_credentials(self.ca.read_bytes(), self.key.read_bytes(), self.cert.read_bytes())
+
+
+class _Renewal:
+    """Notices that a server's files were renewed."""
+
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
+        self._known = self._state()
+
+    def look(self) -> grpc.ServerCertificateConfiguration | None:
+        """The new files; None: they are the old ones, or do not belong together yet."""
+        state = self._state()
+        if state == self._known:
+            return None
+        tls = self._tls
+        try:
+            read_tls(str(tls.cert), str(tls.key), str(tls.ca))
+            renewed = tls.server_configuration()
+        except (OSError, TlsError):
+            return None
+        self._known = state
+        return renewed
+
+    def _state(self) -> tuple[tuple[int, int, int], ...]:
+        """What changes when one of the files does."""
+        try:
+            found = [path.stat() for path in (self._tls.cert, self._tls.key, self._tls.ca)]
+        except OSError:
+            return ()
+        return tuple((file.st_mtime_ns, file.st_ino, file.st_size) for file in found)
 
 
 def read_tls(cert: str, key: str, ca: str) -> Tls | None:

@@ -7,16 +7,19 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
+from contextlib import suppress
 
 import grpc
 import pytest
 import redis
 from certificates import tls
-from conftest import PROCESSES, ROOT, SERVICES, run
+from conftest import PROCESSES, ROOT, run
 from node_client import install
 from systems import start_system
 
 from clients.certs import PARTIES
+from clients.checkpoint_file import CheckpointFile
 from clients.conform.cases import read_cases
 from clients.conform.families import FAMILIES
 from clients.conform.runner import run_cases
@@ -29,6 +32,7 @@ from protos import pager_pb2, pager_pb2_grpc
 from services.runtime.errors import Refused
 from services.runtime.redis_board import open_redis
 from services.runtime.remote import MESSAGE_BYTES_MAX, open_channel
+from services.runtime.snapshot import unseal
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 CASES = ROOT / "tests" / "conformance"
@@ -121,20 +125,22 @@ def test_node_client_over_tls(stack, expected, tmp_path):
 
 
 def test_without_a_certificate_nobody_answers(stack):
-    with pytest.raises(BadInput, match="no vmglue system answers"):
+    with pytest.raises(BadInput, match="it answers with TLS alone; give --tls-cert"):
         MachineClient(stack.address("orchestrator"))
-    for service in SERVICES:
-        with open_channel(stack.address(service)) as channel, pytest.raises(grpc.RpcError) as refused:
-            ask_pager(channel)  # whose methods they have does not matter: none is reached
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    believing = grpc.ssl_channel_credentials(stack.files_of("viewer").ca.read_bytes())
+    for part in PROCESSES:
+        for channel in (open_channel(stack.address(part)), grpc.secure_channel(stack.address(part), believing)):
+            with channel, pytest.raises(grpc.RpcError) as refused:
+                ask_pager(channel)  # whose methods they have does not matter: none is reached
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_stranger_is_not_believed(stack):
     """One whose authority is another does not get past the handshake, whomever it believes itself."""
     stranger = tls("operator", "strangers")
     gullible = type(stranger)(stranger.cert, stranger.key, stack.files_of("operator").ca)
-    for files in (stranger, gullible):
-        with pytest.raises(BadInput, match="no vmglue system answers"):
+    for files, told in ((stranger, "its certificate is not believed"), (gullible, "it does not believe --tls-cert")):
+        with pytest.raises(BadInput, match=told):
             MachineClient(stack.address("orchestrator"), files)
 
 
@@ -242,14 +248,54 @@ def secrets_by_owner(stack) -> dict[str, list[str]]:
     return owned
 
 
-def test_no_secret_in_images_environment_or_logs(stack):
+def test_no_secret_in_environment_logs_errors_or_checkpoints(stack):
     needles = {secret for secrets in secrets_by_owner(stack).values() for secret in secrets}
     assert len(needles) == 2 * len(PARTIES) + 2
-    told = stack.logs() + "".join(json.dumps(stack.inspect(part)) for part in (*PROCESSES, "redis", "certs"))
-    told += "".join(run(["docker", "history", "--no-trunc", image]).stdout for image in IMAGES)
-    assert not [needle for needle in needles if needle in told]
-    listing = run(["docker", "run", "--rm", "--entrypoint", "find", "vmglue:client", "/etc/vmglue", "-type", "f"])
-    assert listing.stdout == ""
+    with stack.client() as operator:
+        operator.load(load_workload("tiny"))
+        told = b"".join(unseal(part) for part in CheckpointFile.unpack(operator.save_checkpoint()).parts.values())
+    assert b"tiny" in told
+    told += "".join(errors_told(stack)).encode()
+    told += stack.logs().encode()  # of what the errors left there as well
+    told += json.dumps([stack.inspect(part) for part in (*PROCESSES, "redis", "certs")]).encode()
+    assert not [needle for needle in needles if needle.encode() in told]
+
+
+def errors_told(stack) -> list[str]:
+    """What callers are told who do what they may not, or cannot."""
+    told = []
+    with stack.client("viewer") as viewer, stack.client() as operator:
+        acts = [
+            lambda: viewer.set_sysctl("vm.swap_enabled", 0),
+            lambda: viewer.load(load_workload("tiny")),
+            lambda: operator.set_sysctl("vm.nothing", 0),
+            lambda: operator.load_checkpoint(b"none"),
+            lambda: MachineClient(stack.address("orchestrator"), tls("operator", "strangers")),
+            lambda: open_redis(f"redis://viewer:wrong@{stack.address('redis')}/0").ping(),
+        ]
+        for act in acts:
+            with pytest.raises((BadInput, Refused, redis.RedisError)) as refused:
+                act()
+            told.append(str(refused.value))
+    return told
+
+
+@pytest.mark.usefixtures("built")
+def test_no_secret_in_any_layer_of_the_images(tmp_path):
+    """Nothing that looks like one was ever there, even if a later layer took it away."""
+    saved, names = tmp_path / "image.tar", []
+    run(["docker", "save", "--output", str(saved), "vmglue:client"])  # it has the layers of the other one
+    with tarfile.open(saved) as outer:
+        for entry in filter(tarfile.TarInfo.isfile, outer):
+            with suppress(tarfile.ReadError), tarfile.open(fileobj=outer.extractfile(entry)) as layer:
+                names += [name.removeprefix("./") for name in layer.getnames()]
+    saved.unlink()
+    assert "opt/venv/start.sh" in names
+    suspects = [name for name in names if re.search(r"\.(key|pem|p12|password|acl)$|(^|/)(\.env|\.git)$", name)]
+    assert [name for name in suspects if not re.search("/(cacert|roots).pem$|^etc/ssl/certs/", name)] == []
+    assert [name for name in names if re.match("etc/vmglue/[^/]*/.", name)] == []
+    for image in IMAGES:
+        assert "VMGLUE" not in run(["docker", "history", "--no-trunc", image]).stdout
 
 
 @pytest.mark.usefixtures("built")

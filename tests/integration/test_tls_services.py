@@ -77,6 +77,17 @@ def test_nobody_else_gets_in(addresses, caller):
         node_info(channel, "pager", 1.0)
 
 
+@pytest.mark.parametrize("stranger", [None, tls("operator", "strangers")], ids=["no certificate", "a stranger's"])
+def test_a_caller_over_tls_needs_a_certificate_of_ours(addresses, stranger):
+    """One who believes the server, as any program can, is not answered for that."""
+    pair = () if stranger is None else (stranger.key.read_bytes(), stranger.cert.read_bytes())
+    credentials = grpc.ssl_channel_credentials(tls("viewer").ca.read_bytes(), *pair)
+    with grpc.secure_channel(addresses["pager"], credentials) as channel, pytest.raises(grpc.RpcError) as refused:
+        common_pb2_grpc.NodeServiceStub(channel).GetInfo(common_pb2.GetInfoRequest(), timeout=5)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "Socket closed" in refused.value.details()
+
+
 def test_the_authority_of_the_server_is_checked_by_the_caller(addresses):
     """A caller who has one of our certificates but believes another authority does not talk to us."""
     ours, theirs = tls("operator"), tls("operator", "strangers")

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
 import pytest
 from certificates import files, tls
+from cryptography import x509
 
+from clients.certs import make_certificates
 from services.runtime.config import Exit, read_config
-from services.runtime.tls import TlsError, is_encrypted, read_tls, tls_from_environment
+from services.runtime.tls import Tls, TlsError, is_encrypted, read_tls, tls_from_environment
 
 
 def paths(party, authority="ours"):
@@ -62,3 +70,45 @@ def test_sockets_are_not_encrypted():
     assert is_encrypted("127.0.0.1:5", tls("pager"))
     assert not is_encrypted("unix:/tmp/x.sock", tls("pager"))
     assert not is_encrypted("127.0.0.1:5", None)
+
+
+@pytest.fixture
+def renewable(tmp_path):
+    """A server's certificate and what makes another one."""
+    for file in tls("pager").cert.parent.glob("*"):
+        shutil.copy(file, tmp_path)
+    return Tls(tmp_path / "pager.pem", tmp_path / "pager.key", tmp_path / "ca.pem")
+
+
+def serial_seen(port):
+    """Number of the certificate that a server shows."""
+    context = ssl.create_default_context(cafile=str(tls("viewer").ca))
+    context.load_cert_chain(tls("viewer").cert, tls("viewer").key)
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as connection,
+        context.wrap_socket(connection, server_hostname="127.0.0.1") as encrypted,
+    ):
+        return x509.load_der_x509_certificate(encrypted.getpeercert(binary_form=True)).serial_number
+
+
+def serial_held(path):
+    return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+
+
+def test_a_server_shows_a_renewed_certificate_from_the_next_connection_on(renewable):
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_secure_port("127.0.0.1:0", renewable.server_credentials())
+    server.start()
+    first = serial_held(renewable.cert)
+    assert serial_seen(port) == serial_seen(port) == first
+    whole = renewable.cert.read_bytes()
+    for wrong in (whole[: len(whole) // 2], tls("viewer").cert.read_bytes()):  # cut, or of another key
+        renewable.cert.write_bytes(wrong)
+        assert serial_seen(port) == first
+    renewable.cert.unlink()
+    assert serial_seen(port) == first
+    make_certificates(renewable.cert.parent)
+    second = serial_held(renewable.cert)
+    assert serial_seen(port) == second != first
+    server.stop(None).wait()
