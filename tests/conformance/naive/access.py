@@ -65,8 +65,12 @@ class Map:
         start = min(start, end)
         if self.entry_at(start) is None:
             return None
-        pages = list(range(start, end, PAGE_SIZE))
-        return pages if all(self.entry_at(page) for page in pages) else None
+        pages = []
+        for page in range(start, end, PAGE_SIZE):
+            if self.entry_at(page) is None:
+                return None
+            pages.append(page)
+        return pages
 
     def wire(self, start: int, end: int) -> bool:
         """vm_map_wire; a failure changes nothing."""
