@@ -157,6 +157,14 @@ class Machine:
         """Pause a run between two dispatches; a machine that does not run stays as it is."""
         self.call(self._pause)
 
+    def kill(self, pids: list[int], signal: int) -> None:
+        """Send a signal to processes; a machine that ended because all were stopped can be resumed if one goes on.
+
+        Raises:
+            Refused: One of them does not live or is the kernel's own, or there is no such signal.
+        """
+        self.call(lambda: self._kill(pids, signal))
+
     @property
     def workload(self) -> str:
         """Name of the loaded workload; empty: none."""
@@ -268,6 +276,11 @@ class Machine:
     def _pause(self) -> None:
         if self.state == State.MACHINE_STATE_RUNNING:
             self._settle(self._loaded(), Ending.PAUSED)
+
+    def _kill(self, pids: list[int], signal: int) -> None:
+        self.system.kernel.scheduler.kill(pids, signal)
+        if self._run is not None and self._run.orchestrator.look_again():
+            self._settle(self._run, Ending.PAUSED)
 
     def _next(self) -> str:
         dispatch = self._loaded().orchestrator.dispatch

@@ -190,6 +190,14 @@ class MachineClient:
         answer = self._call(self._stub.SetSysctl, request)
         return answer.before, answer.sysctl.value
 
+    def kill(self, pids: list[int], signal: int) -> None:
+        """Send a signal to processes.
+
+        Raises:
+            Refused: One of them does not live or is the kernel's own, or there is no such signal.
+        """
+        self._call(self._stub.Kill, pb.KillRequest(request_id=uuid.uuid4().hex, pids=pids, signal=signal))
+
     def save_checkpoint(self) -> bytes:
         """The bytes of a checkpoint's file, taken between two slices."""
         return b"".join(piece.data for piece in self._stream(self._stub.SaveCheckpoint, pb.SaveCheckpointRequest()))

@@ -176,6 +176,15 @@ class MachineServicer(MachineServiceServicer):
 
         return self._change(context, "SetSysctl", request.request_id, put)
 
+    def Kill(self, request: pb.KillRequest, context: grpc.ServicerContext) -> pb.KillResponse:
+        """Send a signal to processes."""
+
+        def kill() -> pb.KillResponse:
+            self._machine.kill(list(request.pids), request.signal)
+            return pb.KillResponse()
+
+        return self._change(context, "Kill", request.request_id, kill)
+
     def ListSysctls(self, request: pb.ListSysctlsRequest, context: grpc.ServicerContext) -> pb.ListSysctlsResponse:
         """Read all sysctls."""
         found = self._answer(context, lambda: self._machine.call(lambda: sysctls(self._kernel)))

@@ -209,6 +209,13 @@ class Orchestrator:
             self._check()
         return True
 
+    def look_again(self) -> bool:
+        """After a change from outside: whether a machine on which nobody could go on has somebody now."""
+        if self.dispatch.kind is DispatchKind.DEADLOCK:
+            self.dispatch = self._taken(self.kernel.scheduler.next(self.dispatch.now_us + _IDLE_LIMIT_US))
+            return self.dispatch.kind is not DispatchKind.DEADLOCK
+        return False
+
     def traces(self) -> dict[Path, bytes]:
         """The files of all traces, as they were read; a made-up program's is empty."""
         return self._files

@@ -40,6 +40,11 @@ _DOWN_S = 15.0
 _READY_S = 400.0
 """Longest time until a system in the background serves; the first run ever compiles."""
 
+_SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "KILL": 9, "TERM": 15, "STOP": 17, "CONT": 19}
+"""FreeBSD's numbers of signals by name."""
+_SIGNAL_MAX = 31
+"""Highest signal of kill(2) without the real-time ones."""
+
 
 def up(
     listen: Annotated[
@@ -175,6 +180,42 @@ def sysctl(
         for name, (value, service) in found.items():
             print(f"{name}={value}" + ("" if names else f"  ({service})"))
     return Exit.OK
+
+
+def kill(
+    pids: Annotated[list[int], typer.Argument(metavar="PID...", help="Processes, as `vmglue status` shows them.")],
+    signal_name: Annotated[
+        str,
+        typer.Option(
+            "--signal", "-s", metavar="SIGNAL", help="STOP, CONT, KILL, TERM, or FreeBSD's number of another, 1 to 31."
+        ),
+    ] = "TERM",
+    target: TargetOption = "",
+    *,
+    tls: Tls | None,
+) -> int:
+    """Send a signal to processes of a running system: stop them, continue them, end them.
+
+    Examples:
+    * `vmglue kill 104 --signal STOP`, and later `vmglue kill 104 --signal CONT`
+    * `vmglue kill 104 105 --target 127.0.0.1:7100`
+    """
+    from clients.machine_client import MachineClient
+
+    number = _signal(signal_name)
+    with MachineClient(target, tls) as client:
+        client.kill(pids, number)
+    return Exit.OK
+
+
+def _signal(name: str) -> int:
+    """A signal's number in FreeBSD, where STOP and CONT are others than on Linux."""
+    known = name.upper().removeprefix("SIG")
+    if known in _SIGNALS:
+        return _SIGNALS[known]
+    if name.isdecimal() and 1 <= int(name) <= _SIGNAL_MAX:
+        return int(name)
+    raise BadInput(f"{name}: expected one of {', '.join(_SIGNALS)}, or 1 to {_SIGNAL_MAX}")
 
 
 def _read_or_set(client: MachineClient, names: list[str]) -> dict[str, tuple[int, str]]:

@@ -77,7 +77,8 @@ OTHERS: dict[str, dict[frozenset[Role], tuple[str, ...]]] = {
     "vmglue.machine.v1.MachineService": {
         EVERYBODY: ("GetTopology", "WatchEvents", "GetSysctl", "ListSysctls", "GetStatus"),
         OPERATORS: (
-            "Load", "Run", "Pause", "Step", "SetSysctl", "Shutdown", "Inject", "SaveCheckpoint", "LoadCheckpoint",
+            "Load", "Run", "Pause", "Step", "SetSysctl", "Kill", "Shutdown", "Inject", "SaveCheckpoint",
+            "LoadCheckpoint",
         ),
     },
     "vmglue.common.v1.NodeService": {EVERYBODY: ("GetInfo",)},

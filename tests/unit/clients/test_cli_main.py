@@ -97,6 +97,11 @@ def test_unknown_sysctl_of_a_run_is_bad_input(capsys, tmp_path):
     assert "vm.swap_enabled" in line
 
 
+def test_a_signal_that_does_not_exist_is_bad_input(capsys):
+    for name in ("WINCHH", "0", "32", "-1"):
+        assert "expected one of HUP, INT" in complaint(capsys, "kill", "100", f"--signal={name}")
+
+
 def test_target_without_a_system_is_named(capsys, tmp_path):
     path = make_workload(tmp_path)
     assert "no vmglue system answers" in complaint(capsys, "run", path, "--target", f"unix:{tmp_path}/none.sock")

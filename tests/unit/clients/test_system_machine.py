@@ -262,6 +262,41 @@ def test_sysctls_are_read_and_set(kept, stub, made):
         kept.set_sysctl("vm.kstacks", 1)
 
 
+def test_a_process_is_stopped_continued_and_ended(kept, stub, made):
+    kept.load(made)
+    stub.Step(pb.StepRequest(dispatches=1))
+    pid = next(row.pid for row in kept.system.kernel.scheduler.processes().processes if row.pid >= 100)
+    for signal in (17, 19, 9):
+        stub.Kill(pb.KillRequest(pids=[pid], signal=signal))
+    stub.Step(pb.StepRequest(dispatches=2))
+    row = next(row for row in kept.system.kernel.scheduler.processes().processes if row.pid == pid)
+    assert row.status == -9
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Kill(pb.KillRequest(pids=[1], signal=17))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def living(kept) -> list[int]:
+    """Programs' processes that have not ended."""
+    rows = kept.system.kernel.scheduler.processes().processes
+    return [row.pid for row in rows if row.pid >= 100 and row.state not in ("ended", "zombie")]
+
+
+def test_a_machine_whose_processes_are_all_stopped_goes_on_when_they_are_continued(kept, stub, made):
+    kept.load(made)
+    stub.Step(pb.StepRequest(dispatches=1))
+    while state(kept) == STATES.MACHINE_STATE_PAUSED:
+        stub.Kill(pb.KillRequest(pids=living(kept), signal=17))
+        stub.Step(pb.StepRequest(dispatches=1))
+    assert state(kept) == STATES.MACHINE_STATE_FINISHED
+    assert living(kept)
+    stub.Kill(pb.KillRequest(pids=living(kept), signal=19))
+    assert state(kept) == STATES.MACHINE_STATE_PAUSED
+    list(stub.Run(pb.RunRequest(request_id="on")))
+    assert state(kept) == STATES.MACHINE_STATE_FINISHED
+    assert living(kept) == []
+
+
 def test_scripts_are_injected_only_where_that_is_allowed(kept, stub, made):
     kept.load(made)
     request = pb.InjectRequest(service="kstack", scripts=[pb.Script(question="kva_alloc", answers=[0])])
