@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from clients.kernel import Kernel
     from services.ports.physmem import Accessed
 
-CHUNK_RECORDS = 1 << 18
-"""Run records that are kept under one name: 2 MiB. No batch goes beyond its chunk; that changes no result."""
+CHUNK_RECORDS = 1 << 17
+"""Run records that are kept under one name: 1 MiB. No batch goes beyond its chunk; that changes no result."""
 
 
 class References:
@@ -43,19 +43,19 @@ class References:
             resume_op: The suspended operation of the first record; 0: none.
         """
         chunk, start = divmod(first, CHUNK_RECORDS)
-        name = self._names.get((task, chunk)) or self._keep(task, chunk)
-        stop = min(start + end - first, CHUNK_RECORDS)
+        name, runs = self._names.get((task, chunk)), b""
+        if name is None:
+            name = self._names[task, chunk] = f"{self._prefix}-{len(self._names)}"
+            runs = _records(task, chunk)
+        stop, access = min(start + end - first, CHUNK_RECORDS), self.kernel.physmem.access_kept
         try:
-            return self.kernel.physmem.access_kept(vmspace, name, start, stop, budget_us, phase, resume_op)
+            return access(vmspace, name, runs, start, stop, budget_us, phase, resume_op)
         except Refused as refused:
             if (refused.reason, refused.field) != (Reason.UNKNOWN_ID, "name"):
                 raise
-        self._keep(task, chunk)  # it had to go for others, or another process stands in physmem's place
-        return self.kernel.physmem.access_kept(vmspace, name, start, stop, budget_us, phase, resume_op)
+        # they had to go for others, or another process stands in physmem's place
+        return access(vmspace, name, _records(task, chunk), start, stop, budget_us, phase, resume_op)
 
-    def _keep(self, task: TaskTrace, chunk: int) -> str:
-        """Send a chunk; its name, which no other client and no earlier life of this one gives to anything else."""
-        name = self._names.setdefault((task, chunk), f"{self._prefix}-{len(self._names)}")
-        records = task.runs[chunk * CHUNK_RECORDS : (chunk + 1) * CHUNK_RECORDS]
-        self.kernel.physmem.keep_runs(name, records.tobytes())
-        return name
+
+def _records(task: TaskTrace, chunk: int) -> bytes:
+    return task.runs[chunk * CHUNK_RECORDS : (chunk + 1) * CHUNK_RECORDS].tobytes()

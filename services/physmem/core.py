@@ -415,17 +415,13 @@ class PhysmemCore:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "start", start, "a record of `runs`, whole uint64 records")
         return self._issue(map_, np.frombuffer(runs, np.uint64), start, budget_us, phase, op)
 
-    def keep_runs(self, name: str, runs: bytes) -> Empty:
-        """Keep packed runs under a name, for `access_kept`; a boot forgets them, and the oldest go for newer ones."""
-        self._kept.keep(name, runs)
-        return Empty()
-
     def access_kept(
-        self, vmspace: int, name: str, start: int, end: int, budget_us: int, phase: int, op: int
+        self, vmspace: int, name: str, runs: bytes, start: int, end: int, budget_us: int, phase: int, op: int
     ) -> Accessed:
         """`access` to the records from `start` up to `end` of kept runs; the answer counts from `start` on."""
-        runs = self._kept.part(name, start, end)
-        return self._issue(self.vm.space(vmspace).map, runs, 0, budget_us, phase, op)
+        if runs:
+            self._kept.keep(name, runs)
+        return self._issue(self.vm.space(vmspace).map, self._kept.part(name, start, end), 0, budget_us, phase, op)
 
     def _issue(self, map_: VmMap, runs: U64Array, start: int, budget_us: int, phase: int, op: int) -> Accessed:
         """Issue references, or go on with the suspended operation `op` of the first of them."""

@@ -14,7 +14,7 @@ from services.runtime.limits import KEPT_RUNS_BYTES
 
 
 class KeptRuns:
-    """Arrays of run records by name, of at most `bytes_max` bytes together; the oldest go first."""
+    """Arrays of run records by name, of at most `bytes_max` bytes together; those not used for longest go first."""
 
     def __init__(self, bytes_max: int = KEPT_RUNS_BYTES) -> None:
         self._runs: dict[str, U64Array] = {}
@@ -47,6 +47,7 @@ class KeptRuns:
             raise Refused(Reason.UNKNOWN_ID, "name", name, "kept runs; send them again")
         if not start <= end <= len(runs):
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "end", end, f"{start}, which is `start`, to {len(runs)}")
+        self._runs[name] = self._runs.pop(name)  # the last to go
         return runs[start:end]
 
     def clear(self) -> None:

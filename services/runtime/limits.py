@@ -26,8 +26,8 @@ KEPT_BYTES = 32 << 20
 """Bytes that they may hold together; beyond, the oldest go early. A repeat follows its call within seconds."""
 SWAP_DEVICES_MAX = 16
 """Swap devices of a machine, each with a file of its own."""
-KEPT_RUNS_BYTES = 256 << 20
-"""References that physmem keeps together, so that they are not sent again; beyond, the oldest go."""
+KEPT_RUNS_BYTES = 128 << 20
+"""References that physmem keeps, so that they are not sent again; beyond, those not used for longest go."""
 UPLOAD_BYTES_MAX = 1 << 30
 """All traces of one uploaded workload together."""
 UPLOAD_FILES_MAX = 256

@@ -253,14 +253,14 @@ class PhysmemPort(Protocol):
         """
         ...
 
-    def keep_runs(self, name: str, runs: bytes) -> Empty:
-        """Keep packed runs under a name, for `access_kept`; a boot forgets them, and the oldest go for newer ones."""
-        ...
-
     def access_kept(
-        self, vmspace: U64, name: str, start: U64, end: U64, budget_us: I64, phase: U32, op: U64
+        self, vmspace: U64, name: str, runs: bytes, start: U64, end: U64, budget_us: I64, phase: U32, op: U64
     ) -> Accessed:
-        """`access` to the records from `start` up to `end` of kept runs; the answer counts from `start` on."""
+        """`access` to the records from `start` up to `end` of kept runs; the answer counts from `start` on.
+
+        `runs` are kept under the name from now on; empty: those that are kept already. A boot forgets them, and those
+        that were not used for longest go for others.
+        """
         ...
 
     def complete_io(self, ios: list[U64]) -> Empty:

@@ -17,11 +17,10 @@ class Physmem:
     def __init__(self):
         self.kept, self.sent, self.issued = {}, 0, []
 
-    def keep_runs(self, name, runs):
-        self.kept[name] = np.frombuffer(runs, np.uint64)
-        self.sent += 1
-
-    def access_kept(self, vmspace, name, start, end, budget_us, phase, op):
+    def access_kept(self, vmspace, name, runs, start, end, budget_us, phase, op):
+        if runs:
+            self.kept[name] = np.frombuffer(runs, np.uint64)
+            self.sent += 1
         if name not in self.kept:
             raise Refused(Reason.UNKNOWN_ID, "name", name, "kept runs")
         if vmspace == 0:

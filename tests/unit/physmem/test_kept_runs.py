@@ -24,8 +24,8 @@ def test_kept_runs_do_what_sent_ones_do():
         side = MapSide()
         space = side.space(4)
         if kept:
-            side.core.keep_runs("a", runs(record(FIRST, STORE)) + packed)
-            answers.append(side.core.access_kept(space, "a", 1, 21, _BUDGET_US, 0, 0))
+            sent = runs(record(FIRST, STORE)) + packed
+            answers.append(side.core.access_kept(space, "a", sent, 1, 21, _BUDGET_US, 0, 0))
         else:
             answers.append(side.core.access(space, packed, 0, _BUDGET_US, 0, 0))
         digests.append(side.core.digest())
@@ -37,19 +37,23 @@ def test_kept_runs_do_what_sent_ones_do():
 def test_only_the_part_is_issued():
     side = MapSide()
     space = side.space(4)
-    side.core.keep_runs("a", runs(*(record(FIRST + at, STORE) for at in range(4))))
-    outcome = side.core.access_kept(space, "a", 1, 3, _BUDGET_US, 0, 0).outcome
-    assert (outcome.next_record, outcome.minor) == (2, 2)
+    sent = runs(*(record(FIRST + at, STORE) for at in range(4)))
+    for packed, vpn in ((sent, FIRST), (b"", FIRST + 1), (b"", FIRST + 2)):
+        start = vpn - FIRST
+        outcome = side.core.access_kept(space, "a", packed, start, start + 1, _BUDGET_US, 0, 0).outcome
+        assert (outcome.next_record, outcome.minor) == (1, 1)
+    assert side.core.vmspace_info([space]).spaces[0].resident == 3
 
 
 def test_what_is_kept_is_no_state_of_the_machine():
     side = MapSide()
+    space = side.space(4)
     before = side.core.digest()
-    side.core.keep_runs("a", runs(record(FIRST, LOAD)))
+    side.core.access_kept(space, "a", runs(record(FIRST, LOAD)), 0, 0, 1, 0, 0)
     assert side.core.digest() == before
     side.core.boot(PhysmemBoot(ram_pages=1024, seed=7))
     space = side.space(4)
-    assert refusal(side.core.access_kept, space, "a", 0, 1, 1, 0, 0) == (Reason.UNKNOWN_ID, "name")
+    assert refusal(side.core.access_kept, space, "a", b"", 0, 1, 1, 0, 0) == (Reason.UNKNOWN_ID, "name")
 
 
 def test_parts_that_are_not_there_are_refused():
@@ -62,11 +66,12 @@ def test_parts_that_are_not_there_are_refused():
     assert len(kept.part("a", 1, 3)) == 2
 
 
-def test_the_oldest_go_for_newer_ones():
+def test_what_was_not_used_for_longest_goes_for_others():
     kept = KeptRuns(bytes_max=64)
     for name in "abcd":
         kept.keep(name, bytes(16))
-    kept.keep("b", bytes(32))  # in the place of what had its name: a, the oldest, goes for it
-    assert refusal(kept.part, "a", 0, 1) == (Reason.UNKNOWN_ID, "name")
-    assert [len(kept.part(name, 0, length)) for name, length in (("c", 2), ("d", 2), ("b", 4))] == [2, 2, 4]
+    kept.part("a", 0, 1)
+    kept.keep("c", bytes(32))  # in the place of what had its name: b goes for it
+    assert refusal(kept.part, "b", 0, 1) == (Reason.UNKNOWN_ID, "name")
+    assert [len(kept.part(name, 0, length)) for name, length in (("a", 2), ("d", 2), ("c", 4))] == [2, 2, 4]
     assert refusal(kept.keep, "e", bytes(72)) == (Reason.FIELD_OUT_OF_RANGE, "runs")
