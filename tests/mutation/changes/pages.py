@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from tests.mutation.change import PAGE_BUSY, PAGE_LOOPS, VM_FAULT, VM_OBJECT, VM_PAGE, VM_PAGEOUT, Change
+from tests.mutation.change import (
+    PAGE_BUSY,
+    PAGE_LOOPS,
+    VM_FAULT,
+    VM_FAULT_AROUND,
+    VM_MAP,
+    VM_OBJECT,
+    VM_PAGE,
+    VM_PAGEOUT,
+    VMSPACE,
+    Change,
+)
 
 _PAGE = ("unit/physmem/test_vm_page.py",)
 _PAGEOUT = ("unit/physmem/test_vm_pageout.py",)
 _FAULT = ("unit/physmem/test_vm_fault.py",)
+_AROUND = ("unit/physmem/test_vm_fault_around.py",)
+_OBJECT = ("unit/physmem/test_vm_object.py",)
 
 CHANGES = (
     Change(
@@ -160,7 +173,7 @@ CHANGES = (
         "",
         "vm_object_collapse, vm_object.c",
         "an object with a busy page is not merged",
-        ("unit/physmem/test_vm_object.py",),
+        _OBJECT,
     ),
     Change(
         "collapse-overwrites",
@@ -169,6 +182,96 @@ CHANGES = (
         "moved = [i for i in inside if i - offset not in object_.resident]",
         "vm_object_collapse, vm_object.c",
         "what the shadow has in swap is newer than the original's page",
-        ("unit/physmem/test_vm_object.py",),
+        _OBJECT,
+    ),
+    Change(
+        "bypass-ignores-swap",
+        VM_OBJECT,
+        "return all(i in object_.resident or i in object_.swapped for i in hidden)",
+        "return all(i in object_.resident for i in hidden)",
+        "vm_object_backing_scan, vm_object.c",
+        "a page that the shadow has in swap hides the one behind it",
+        _OBJECT,
+    ),
+    Change(
+        "qcollapse-takes-unfilled",
+        VM_OBJECT,
+        "[i for i in sorted(idle) if i not in unfilled]",
+        "sorted(idle)",
+        "vm_object_qcollapse, vm_object.c",
+        "behind a page that is being filled nothing is freed",
+        _OBJECT,
+    ),
+    Change(
+        "split-leaves-swap",
+        VM_OBJECT,
+        "    if object_.type == ObjectType.SWAP:\n        _split_swap(vm, object_, new, first)\n",
+        "",
+        "vm_object_split, vm_object.c",
+        "swap blocks go over with their range",
+        _OBJECT,
+    ),
+    Change(
+        "split-off-by-the-backing-offset",
+        VM_OBJECT,
+        "new.backing_offset = object_.backing_offset + first",
+        "new.backing_offset = first",
+        "vm_object_split, vm_object.c",
+        "a range's own object begins where the range did in the object behind",
+        _OBJECT,
+    ),
+    Change(
+        "file-pages-not-laundered",
+        VM_PAGEOUT,
+        "if object_.flags & OBJ_DEAD or (object_.anonymous and not _swap_pageouts_ok(vm)):",
+        "if object_.flags & OBJ_DEAD or not object_.anonymous or not _swap_pageouts_ok(vm):",
+        "vm_pageout_clean, vm_pageout.c",
+        "dirty pages of files are written back, whatever is said of swap",
+        _PAGEOUT,
+    ),
+    Change(
+        "prefault-passes-over-holes",
+        VM_FAULT_AROUND,
+        "            if m is None:\n                wanted = 0\n            elif",
+        "            if m is None:\n                pass\n            elif",
+        "vm_fault_prefault, vm_fault.c",
+        "a neighbour without a page ends the mapping in advance",
+        _AROUND,
+    ),
+    Change(
+        "prefault-after-zero-fill",
+        VM_FAULT,
+        " or op.kind is FaultKind.ZERO_FILL:",
+        ":",
+        "vm_fault, vm_fault.c",
+        "a page of zeros brings no neighbours",
+        _AROUND,
+    ),
+    Change(
+        "dontneed-each-time",
+        VM_FAULT_AROUND,
+        "if va - end < size - (1 + ahead << shift) or entry.start >= end:",
+        "if entry.start >= end:",
+        "vm_fault_dontneed, vm_fault.c",
+        "only a reader that is about to leave a cluster gives the one before it up",
+        _AROUND,
+    ),
+    Change(
+        "mmap-shows-all",
+        VM_MAP,
+        "        pages = min(pages, MAX_INIT_PT)\n",
+        "        pages = max(pages, MAX_INIT_PT)\n",
+        "vm_map_pmap_enter, vm_map.c",
+        "mmap shows what is resident of the first 96 pages alone",
+        _AROUND,
+    ),
+    Change(
+        "child-maps-nothing",
+        VMSPACE,
+        "            _vm_map_copy_entry(vm, old, entry, new)\n            _pmap_copy(vm, child.map, old, entry)\n",
+        "            _vm_map_copy_entry(vm, old, entry, new)\n",
+        "vmspace_fork, vm_map.c",
+        "a child maps at once what its parent maps",
+        _AROUND,
     ),
 )
