@@ -425,6 +425,16 @@ def test_the_header_is_in_the_file_of_the_programs_name():
     assert [file for file, _ in driver.m.physmem.named("vm_imgact_map_page")[1:]] == ["tool", "ld.so"]
 
 
+def test_exec_takes_the_resident_count_of_the_last_swap_out_along():
+    driver = booted()
+    spaces = driver.m.core.k.s.vmspaces
+    before = driver.proc().p_vmspace
+    spaces[before].vm_swrss = 5
+    driver.report(Trap(TrapOp.EXEC, name="other", regions=IMAGE))
+    assert driver.proc().p_vmspace != before
+    assert spaces[driver.proc().p_vmspace].vm_swrss == 5
+
+
 def test_a_segment_is_named_by_its_key_and_noted_once_it_is_attached():
     driver, shm = booted(), lambda number: Trap(TrapOp.SYSCALL, number, 5, 0x5000, 0x2000)
     space = driver.m.core.k.s.vmspaces[driver.proc().p_vmspace]
