@@ -16,7 +16,9 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of mallopt(3)."""
 _CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Where a container reads its limit of memory, with control groups of version 2 and 1."""
+"""Where a container reads its limit of memory, with control groups of version 2 and 1; beside it stands memory.stat."""
+_TAKEN = ("anon", "rss", "shmem")
+"""What cannot be given up in a container, in memory.stat of version 2 and 1: data, and files in memory."""
 _LIMITING = threading.Lock()
 
 
@@ -57,7 +59,7 @@ def memory_left() -> int:
     left = [_host_available()]
     for path in _CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # other control groups, or no limit: "max"
-            left.append(int(path.read_text("ascii")) - _resident())
+            left.append(int(path.read_text("ascii")) - _taken(path.with_name("memory.stat")))
     return max(0, min(left))
 
 
@@ -79,8 +81,9 @@ def growth_limited(size: int) -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGESIZE")
+def _taken(stat: Path) -> int:
+    rows = (line.split() for line in stat.read_text("ascii").splitlines())
+    return sum(int(size) for name, size in rows if name in _TAKEN)
 
 
 def _host_available() -> int:

@@ -186,6 +186,14 @@ def test_redis_asks_for_a_password_and_keeps_to_the_machines(stack):
                 forbidden()
 
 
+def test_redis_has_a_limit_of_memory_below_its_containers(stack):
+    about = stack.inspect("redis")
+    command = about["Config"]["Cmd"]
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    amount = re.fullmatch(r"(\d+)mb", command[command.index("--maxmemory") + 1])
+    assert int(amount[1]) << 20 < about["HostConfig"]["Memory"]
+
+
 @pytest.mark.parametrize("part", [*PROCESSES, "redis"])
 def test_hardening_seen_from_inside(stack, part):
     status = dict(line.split(":\t", 1) for line in stack.inside(part, "cat", "/proc/1/status").stdout.splitlines())

@@ -72,6 +72,20 @@ def test_one_key_a_counter_under_its_sysctl_name(service, redis):
     assert service.board.read([]) == {}
 
 
+def test_a_full_redis_is_one_that_is_away(service, redis):
+    """It refuses to write and throws nothing away; the counters are exact within a second of its having room."""
+    assert redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    redis.config_set("maxmemory", 1)
+    service.set(vm__kstacks=77)
+    assert service.board.degraded
+    assert redis.get("vmglue:m:vm.kstacks") == b"1"  # whoever needs the present one is sent to its owner
+    assert service.board.read_fresh("kstack", ["vm.kstacks"], service.ctx.sequence, None) is None
+    redis.config_set("maxmemory", 0)
+    until(lambda: not service.board.degraded, 1.0)
+    assert service.agrees()
+    assert redis.get("vmglue:m:vm.kstacks") == b"77"
+
+
 def test_an_unchanged_call_publishes_nothing(service):
     before = service.ctx.sequence
     service.board.publish(service.ctx)
