@@ -375,7 +375,7 @@ class MachineServicer(MachineServiceServicer):
     def _suspended(self) -> list[pb.SuspendedWork]:
         """What sleeps within the services; a service in which nothing does is left out."""
         kernel, work = self._kernel, []
-        for service, port in (("physmem", kernel.physmem), ("kstack", kernel.kstack)):
+        for service, port in (("pager", kernel.pager), ("physmem", kernel.physmem), ("kstack", kernel.kstack)):
             found = self._machine.call(port.suspended)
             if found.total:
                 rows = [common_pb2.SuspendedOperation(**asdict(row)) for row in found.operations]

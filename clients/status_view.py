@@ -98,6 +98,7 @@ def channel_words(channel: str) -> str:
     return {
         "v_free_count": "free pages",
         "page": f"page frame {number}",
+        "io": "the device",
         "swpoff": f"swap device {number}, another scan",
         "map": f"an entry in transition of address space {number}",
     }.get(kind, channel)

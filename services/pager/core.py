@@ -20,6 +20,7 @@ from services.ports.common import (
     EventChunk,
     Setting,
     Settings,
+    SuspendedOperations,
     Violations,
 )
 from services.ports.pager import (
@@ -235,6 +236,10 @@ class PagerCore:
         """Look at pages in swap, checksum verified; starts no device operation and changes nothing."""
         return self._swap.peek(obj, pindexes)
 
+    def suspended(self) -> SuspendedOperations:
+        """Device operations under way, and until when; changes nothing."""
+        return inspect.suspended(self._ios, self._vnodes)
+
     def sysctl_get(self) -> Settings:
         """All sysctls of this service."""
         values = self._tunables.values(self._swap.space)
@@ -325,7 +330,7 @@ class PagerCore:
         ctx.count("vm.stats.vm.v_vnodein")
         ctx.count("vm.stats.vm.v_vnodepgsin", count)
         ctx.event(Kind.VNODE_READ, file, first, count)
-        io = Io(False, file, first, count, -1, due, failed)
+        io = Io(False, file, first, count, -1, due, failed, begun_us=ctx.now_us)
         return GetPagesStart(VmPager.PEND, self._ios.add(io), due, first, count)
 
     def _vnode_write(self, runs: list[PutRun], data: memoryview) -> list[PutPagesStart]:
@@ -350,7 +355,8 @@ class PagerCore:
         ctx.count("vm.stats.vm.v_vnodeout")
         ctx.count("vm.stats.vm.v_vnodepgsout", count)
         ctx.event(Kind.VNODE_WRITE, file, first, count)
-        return PutChunk(self._ios.add(Io(True, file, first, count, -1, due, failed)), due, first, count)
+        io = Io(True, file, first, count, -1, due, failed, begun_us=ctx.now_us)
+        return PutChunk(self._ios.add(io), due, first, count)
 
     def _finish_read(self, io: Io) -> bytes | None:
         if io.block >= 0:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import islice
 
 import numpy as np
 
-from services.pager.swap_pager import IoTable, SwapPager
+from services.pager.swap_pager import Io, IoTable, SwapPager
 from services.pager.swap_space import LABEL_BLOCKS
 from services.pager.vnode_pager import VnodePager
-from services.ports.common import Violations
+from services.ports.common import SuspendedOperation, SuspendedOperations, Violations
+from services.runtime.limits import SUSPENDED_TOLD_MAX
 
 EVENT_COUNTERS = (
     "vm.stats.vm.v_swapin",
@@ -57,6 +59,32 @@ def check(swap: SwapPager, counters: dict[str, int]) -> Violations:
     if counters["vmglue.pager.swap_used"] != len(owned):
         found.append(f"the counter tells {counters['vmglue.pager.swap_used']} pages in swap, there are {len(owned)}")
     return Violations(found, len(owned))
+
+
+def suspended(ios: IoTable, vnodes: VnodePager) -> SuspendedOperations:
+    """Device operations under way by id, a bounded number of them.
+
+    Args:
+        ios: All of them.
+        vnodes: Knows the names of files.
+    """
+    told = [_operation(number, io, vnodes) for number, io in islice(ios.pending.items(), SUSPENDED_TOLD_MAX)]
+    return SuspendedOperations(told, len(ios.pending))
+
+
+def _operation(number: int, io: Io, vnodes: VnodePager) -> SuspendedOperation:
+    """One of them; a read has the wait message of who sleeps for its pages, for a write nobody need sleep."""
+    swap = io.block >= 0
+    owner = f"object {io.obj}" if swap else f"file {vnodes.files[io.obj - 1].name}"
+    return SuspendedOperation(
+        op=number,
+        function=f"{'swap' if swap else 'vnode'}_pager_{'putpages' if io.write else 'getpages'}",
+        subject=f"{owner}, {io.count} pages from {io.first}",
+        channel=f"io:{number}",
+        wmesg="" if io.write else "swread" if swap else "vnread",
+        since_us=io.begun_us,
+        until_us=io.due_us,
+    )
 
 
 def digest(swap: SwapPager, vnodes: VnodePager, ios: IoTable) -> bytes:

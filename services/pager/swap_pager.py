@@ -47,6 +47,8 @@ class Io:
     """The device will report an error."""
     sums: NDArray[np.uint64] | None = None
     """A read from swap: the checksums that its pages must have."""
+    begun_us: int = 0
+    """Virtual time at which it was started, in microseconds."""
 
 
 @dataclass(slots=True)
@@ -156,7 +158,8 @@ class SwapPager:
         first = block - before
         due, fails = device.queue.start(self._ctx.now_us, first - device.first, count, write=False)
         failed = bool(self._ctx.env.ask("disk_read_error", lambda: fails))
-        io = Io(False, obj, pindex - before, count, first, due, failed, self._sums(device, first, count).copy())
+        sums = self._sums(device, first, count).copy()
+        io = Io(False, obj, pindex - before, count, first, due, failed, sums, self._ctx.now_us)
         self._ctx.count("vm.stats.vm.v_swapin")
         self._ctx.count("vm.stats.vm.v_swappgsin", count)
         return self._ios.add(io), io
@@ -251,7 +254,8 @@ class SwapPager:
         chunk.due_us, fails = device.queue.start(begins, block - device.first, n, write=True)
         if not request.sync:
             self._ios.write_queued(chunk.due_us)
-        io = Io(True, obj, chunk.first, n, block, chunk.due_us, bool(ctx.env.ask("disk_write_error", lambda: fails)))
+        failed = bool(ctx.env.ask("disk_write_error", lambda: fails))
+        io = Io(True, obj, chunk.first, n, block, chunk.due_us, failed, begun_us=ctx.now_us)
         chunk.io, chunk.status = self._ios.add(io), VmPager.PEND
         ctx.count("vm.stats.vm.v_swapout")
         ctx.count("vm.stats.vm.v_swappgsout", n)

@@ -19,6 +19,7 @@ from services.ports.common import (
     EventChunk,
     Setting,
     Settings,
+    SuspendedOperations,
     Violations,
 )
 
@@ -381,6 +382,10 @@ class PagerPort(Protocol):
         """Look at pages in swap, checksum verified; starts no device operation and changes nothing."""
         ...
 
+    def suspended(self) -> SuspendedOperations:
+        """Device operations under way, and until when; changes nothing."""
+        ...
+
     def sysctl_get(self) -> Settings:
         """All sysctls of this service."""
         ...
@@ -430,6 +435,7 @@ READS = frozenset(
         "digest",
         "events",
         "peek",
+        "suspended",
         "swap_status",
         "swapoff_pages",
         "sysctl_get",

@@ -58,14 +58,21 @@ def until(client, condition):
 
 
 def test_a_fault_that_reads_a_page_is_told(kept, capsys):
-    until(kept, lambda found: any(row.wmesg == "swread" for work in found.suspended for row in work.operations))
+    sleeping = ("vm_fault", "swread")
+    until(
+        kept,
+        lambda found: any((row.function, row.wmesg) == sleeping for work in found.suspended for row in work.operations),
+    )
     found = status(capsys)
-    (work,) = found["suspended"]
-    row = next(row for row in work["operations"] if row["wmesg"] == "swread")
-    assert (work["service"], row["function"]) == ("physmem", "vm_fault")
+    work = {work["service"]: work["operations"] for work in found["suspended"]}
+    row = next(row for row in work["physmem"] if row["wmesg"] == "swread")
+    assert row["function"] == "vm_fault"
     assert row["subject"].startswith("address space ")
     assert row["waits_for"].startswith("page frame ")
     assert row["until_us"] == row["since_us"] + 20_000_000
+    read = next(read for read in work["pager"] if read["since_us"] == row["since_us"])
+    assert (read["function"], read["wmesg"], read["waits_for"]) == ("swap_pager_getpages", "swread", "the device")
+    assert read["since_us"] < read["until_us"] < row["until_us"]
     waiting = [waiter for waiter in found["waiters"] if "swread" in waiter["wmesg"]]
     assert [waiter["name"] for waiter in waiting] == ["large"]
     assert main(["status"]) == Exit.OK
