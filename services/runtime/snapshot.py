@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from services.runtime.limits import CHECKPOINT_BYTES_MAX, CHECKPOINT_OF_MEMORY
-from services.runtime.process import memory_left
+from services.runtime.process import growth_limited, memory_left
 
 VERSION = 1
 """Version of the encoding; a reader refuses any other."""
@@ -35,7 +35,7 @@ _PACK_FROM = 4
 """Containers of at least so many plain ints are written as arrays."""
 _DTYPES = frozenset(kind + size for kind in ("<i", "<u") for size in "248") | {"|i1", "|u1", "|b1", "<f4", "<f8"}
 _DIMENSIONS_MAX = 4
-_MISFITS = (AttributeError, MemoryError, OverflowError, RecursionError, TypeError, ValueError)
+_MISFITS = (AttributeError, OverflowError, RecursionError, TypeError, ValueError)
 """What values that fit nowhere raise in Python's and numpy's own constructors."""
 
 
@@ -138,13 +138,17 @@ def decode(data: bytes, registry: Registry | None) -> Any:
         registry: The classes that it may hold; None: objects become nodes, enumerations text.
 
     Raises:
+        SnapshotTooLarge: This process has not the memory for what it holds: some bytes stand for ten times as many.
         SnapshotError: It is damaged, or holds an object of another class or with other fields.
     """
     decoder = _Decoder(data, registry)
     try:
-        value = decoder.read()
-        for bind in decoder.binds:
-            bind()
+        with growth_limited(memory_left() // 4 * 3):
+            value = decoder.read()
+            for bind in decoder.binds:
+                bind()
+    except MemoryError:
+        raise SnapshotTooLarge(f"what its {len(data)} bytes hold needs more than the memory that is left") from None
     except _MISFITS as error:
         raise SnapshotError(f"the snapshot is damaged at byte {decoder.at}: {error}") from None
     if decoder.at != len(data):

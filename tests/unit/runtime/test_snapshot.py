@@ -251,3 +251,14 @@ def test_what_there_is_no_memory_for_is_neither_written_nor_read(monkeypatch, va
         encode(value, REGISTRY)
     with pytest.raises(SnapshotTooLarge, match="at most 4000 are read"):
         unseal(sealed)
+
+
+def test_what_would_grow_beyond_the_memory_when_it_is_read_is_refused(monkeypatch):
+    """Eight bytes of a packed number are forty of a list."""
+    data = encode(list(range(1 << 60, (1 << 60) + 2_000_000)), REGISTRY)
+    assert len(data) < 20 << 20
+    monkeypatch.setattr("services.runtime.snapshot.memory_left", lambda: 64 << 20)
+    with pytest.raises(SnapshotTooLarge, match="needs more than the memory that is left"):
+        decode(data, REGISTRY)
+    monkeypatch.undo()
+    assert len(decode(data, REGISTRY)) == 2_000_000
