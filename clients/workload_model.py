@@ -24,7 +24,7 @@ KSTACK_PAGES_LIMIT = 256
 """Most pages of a kernel stack that a workload's build options may ask for."""
 PATTERNS = ("zipf", "uniform", "scan", "loop")
 """Orders in which a made-up program visits its pages."""
-CALLS = {"nanosleep": 35, "accept": 43, "kqueue": 232, "select": 23}
+CALLS = {"nanosleep": 35, "accept": 43, "kqueue": 232, "select": 23, "procstat": 156}
 """Calls in which a made-up program pauses, with the Linux number of each one's row in docs/syscalls.md."""
 THREADS_MAX = 64
 """Most threads that do a burst together."""

@@ -13,6 +13,7 @@ from services.scheduler.kern import Kern
 from services.scheduler.kern_exec import kern_execve
 from services.scheduler.kern_exit import exit1, kern_wait
 from services.scheduler.kern_fork import fork1
+from services.scheduler.kern_proc import sysctl_kern_proc
 from services.scheduler.kern_sig import pgsignal
 from services.scheduler.kern_suspend import thread_suspend_check
 from services.scheduler.kern_syscalls import (
@@ -41,6 +42,7 @@ from services.scheduler.state import (
     MlockFrame,
     PagedaemonFrame,
     Proc,
+    ProcstatFrame,
     PtraceFrame,
     ShmFrame,
     SleepFrame,
@@ -82,6 +84,7 @@ _FRAMES: dict[type, Callable[[Kern, Thread, Any], bool]] = {
     MlockFrame: mlock_call,
     ShmFrame: shm_call,
     PtraceFrame: ptrace_call,
+    ProcstatFrame: sysctl_kern_proc,
     MapFrame: map_change,
     SwapDeviceFrame: swap_device_call,
 }

@@ -9,6 +9,7 @@ from services.scheduler import syscalls
 from services.scheduler.glue_swap import faultin, prele
 from services.scheduler.kern import Kern
 from services.scheduler.kern_exec import exec_frame, map_op
+from services.scheduler.kern_proc import procstat
 from services.scheduler.proc_flags import ENOMEM, FORK_FLAGS, VFORK_FLAGS
 from services.scheduler.sleepq import msleep
 from services.scheduler.state import (
@@ -154,10 +155,13 @@ def map_change(k: Kern, td: Thread, f: MapFrame) -> bool:
 
 def sleep_call(k: Kern, td: Thread, f: SleepFrame) -> bool:
     """A call that sleeps for the recorded time; nanosleep checks its argument with useracc first (EFAULT)."""
+    row, p = lookup(f.number), k.s.allproc[td.td_pid]
     if f.step:
+        if row.action is Action.PROCSTAT and not p.p_sig:
+            td.td_frame = procstat(k)
+            return False
         return True
     f.step = 1
-    row, p = lookup(f.number), k.s.allproc[td.td_pid]
     if row.action is Action.USERACC and f.addr:
         check = AccessCheck(f.addr, _TIMESPEC_BYTES, _PROT_READ)
         if not k.physmem.useracc(p.p_vmspace, [check]).ok[0]:

@@ -14,7 +14,7 @@ from services.scheduler.kthreads import phold
 from services.scheduler.proc_flags import P_SWAPPINGOUT, P_SYSTEM, P_WEXIT, Prs, Tds
 from services.scheduler.runq import mi_switch, on_cpu, sched_add
 from services.scheduler.sleepq import wakeup
-from services.scheduler.state import ExecFrame, ExitFrame, ForkFrame, InitFrame, Proc, Thread, WaitFrame
+from services.scheduler.state import ExecFrame, ExitFrame, ForkFrame, InitFrame, Proc, ProcstatFrame, Thread, WaitFrame
 from services.scheduler.upcalls import absorb
 
 _PROC_LOCKED = frozenset({"swapout_procs:972", "swapout:1075"})
@@ -22,7 +22,7 @@ _PROC_LOCKED = frozenset({"swapout_procs:972", "swapout:1075"})
 _ALLPROC_LOCKED = frozenset({"swapout_procs:900", "swapout_procs:902", "swapout:1079"})
 """Points under allproc_lock, shared, with maps locked: no process comes, goes, or changes its address space."""
 _MAP_TRYLOCK = "swapout_procs:900"
-_WANT_ALLPROC = (ForkFrame, InitFrame, ExitFrame, WaitFrame, ExecFrame)
+_WANT_ALLPROC = (ForkFrame, InitFrame, ExitFrame, WaitFrame, ExecFrame, ProcstatFrame)
 _PASSES_US_MAX = 20_000
 _HOLD_US_MAX = 50_000
 

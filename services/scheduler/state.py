@@ -192,6 +192,16 @@ class PtraceFrame:
 
 
 @dataclass(slots=True)
+class ProcstatFrame:
+    """Somebody reads something of each of some processes."""
+
+    pids: list[int]
+    """Those to come."""
+    faultin: FaultinFrame | None = None
+    """The present one, which is held, comes in first."""
+
+
+@dataclass(slots=True)
 class MapFrame:
     """mmap, munmap, mprotect, brk."""
 
@@ -228,6 +238,7 @@ Frame: TypeAlias = (
     | MlockFrame
     | ShmFrame
     | PtraceFrame
+    | ProcstatFrame
     | MapFrame
     | SwapDeviceFrame
 )

@@ -71,6 +71,8 @@ class Action(IntEnum):
     """Bring in whatever lies on a device, and swap to it no more."""
     SHM = 19
     """System V shared memory: make a segment, attach or detach it, or let it go with its last detachment."""
+    PROCSTAT = 20
+    """A nanosleep, then kern.proc sysctls of every process, each of which is held and comes in for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ SYSCALLS: tuple[Syscall, ...] = (
     _row(MUNLOCK, "munlock", 700, Action.MLOCK, stack=1000),
     _row(MLOCKALL, "mlockall", 900, Action.MLOCK, stack=1000),
     _row(MUNLOCKALL, "munlockall", 800, Action.MLOCK, stack=1000),
+    _row(156, "_sysctl", 2000, Action.PROCSTAT, "nanslp", PWAIT, 1000, "of made-up programs: procstat -a, ps -e"),
     _row(158, "arch_prctl", 150, note="sysarch"),
     _row(167, "swapon", 20000, Action.SWAPON, stack=1900),
     _row(168, "swapoff", 5000, Action.SWAPOFF, "swread", PSWP, 1500, "sleeps for memory and busy pages as well"),

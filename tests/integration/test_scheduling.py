@@ -129,3 +129,29 @@ def test_a_program_that_nobody_continues_ends_the_run_with_a_reason(tmp_path):
         report = machine.report(machine.execute())
     assert report["end"] == "deadlock"
     assert "editor (pid 100) is stopped" in report["end_detail"]
+
+
+WATCHED = """\
+[machine]
+ram = "8 MiB"
+swap = "32 MiB"
+[machine.sysctls]
+vm.swap_idle_enabled = 1
+[[programs]]
+name = "cron"
+count = 5
+daemon = { call = "nanosleep", every = "100 s", wakeups = 1 }
+[[programs]]
+name = "watcher"
+daemon = { call = "procstat", every = "20 s", wakeups = 4 }
+"""
+
+
+def test_looking_at_all_processes_brings_in_who_would_stay_out(tmp_path):
+    watched = run(tmp_path, WATCHED)
+    alone = run(tmp_path, WATCHED.replace("procstat", "nanosleep"))
+    once, often = (
+        [row["swaps"] for row in report["processes"] if row["name"] == "cron"] for report in (alone, watched)
+    )
+    assert min(often) >= max(once) + 2
+    assert run(tmp_path, WATCHED, "grpc")["event_hash"] == watched["event_hash"]

@@ -79,7 +79,12 @@ def test_threads_share_a_burst(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [
-        ('"accept"', '"acept"', 8, "expected one of nanosleep, accept, kqueue, select; did you mean 'accept'?"),
+        (
+            '"accept"',
+            '"acept"',
+            8,
+            "expected one of nanosleep, accept, kqueue, select, procstat; did you mean 'accept'?",
+        ),
         ("wakeups = 4, ", "", 8, "the key 'wakeups' is missing"),
         ('phase = "evening"', 'phase = "morning"', 6, "expected one of evening"),
         ('pattern = "zipf"', 'pattern = "zip"', 20, "did you mean 'zipf'?"),
