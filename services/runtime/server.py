@@ -26,7 +26,7 @@ from services.runtime.health_socket import health_socket
 from services.runtime.limits import CONCURRENT_RPCS_MAX, VIEWER_STREAMS_MAX, WORKERS
 from services.runtime.logs import set_up_logs
 from services.runtime.node import ABOUT_PROCESSES, NodeServicer, board_state
-from services.runtime.process import keep_freed_memory
+from services.runtime.process import collect_rarely, keep_freed_memory
 from services.runtime.redis_board import RedisBoard
 from services.runtime.reflection import serve_reflection
 from services.runtime.remote import DEADLINE_S, KEEPALIVE_MS, LARGE_MESSAGES, Caller, connect, open_channel
@@ -176,6 +176,7 @@ class _Server:
             watch = UpstreamWatch(process.channels)
             stack.callback(watch.close)
             stack.callback(self._drain)
+            collect_rarely()
             self._server.start()
             if self._upstreams_ready(process, stopping):
                 watch.start()
