@@ -42,3 +42,7 @@ SUSPENDED_TOLD_MAX = 100
 """Suspended operations that a service tells at once; it says how many there are."""
 EVENTS_PER_MESSAGE_MAX = 8192
 """Events in one message: 512 KiB."""
+SCRAPERS_MAX = 8
+"""Connections to the port of metrics at once; it closes further ones."""
+SCRAPE_S = 5.0
+"""Longest silence of a scraper, its handshake included."""

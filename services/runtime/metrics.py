@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
 from services.runtime.handlers import Behavior, HandlerWrapper, lasting
+from services.runtime.metrics_server import serve_metrics
 from services.runtime.node import board_lag_ms
 from services.runtime.process import package_version, pss_bytes
 from services.runtime.servicer import Node
@@ -73,11 +74,7 @@ class Metrics:
         """
         self.registry.register(_NodeCollector(node))
         host, _, port = address.rpartition(":")
-        files: dict[str, Any] = {}
-        if tls is not None and is_encrypted(address, tls):
-            files = {"certfile": str(tls.cert), "keyfile": str(tls.key), "client_cafile": str(tls.ca)}
-            files["client_auth_required"] = True
-        start_http_server(int(port), host.strip("[]"), self.registry, **files)
+        serve_metrics(host.strip("[]"), int(port), self.registry, tls if is_encrypted(address, tls) else None)
 
 
 def _code(context: Any) -> str:

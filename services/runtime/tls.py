@@ -55,6 +55,14 @@ class Tls:
         pair = (self.key.read_bytes(), self.cert.read_bytes())
         return grpc.ssl_server_certificate_configuration([pair], self.ca.read_bytes())
 
+    def server_context(self) -> ssl.SSLContext:
+        """The same for a server without gRPC, of what the files hold at this moment."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(self.cert, self.key)
+        context.load_verify_locations(self.ca)
+        return context
+
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Credentials of a caller, who insists on a server with a certificate of the authority."""
         import grpc

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 
@@ -14,6 +17,7 @@ from services.ports.pager import PagerBoot, PagerPort, SwapDisk
 from services.runtime.config import Exit
 from services.runtime.context import Context
 from services.runtime.errors import Refused
+from services.runtime.limits import SCRAPE_S, SCRAPERS_MAX
 from services.runtime.remote import Caller, connect
 
 
@@ -55,6 +59,31 @@ def test_with_certificates_a_scraper_needs_one(start, free_ports):
         scrape(address, believed)
     believed.load_cert_chain(tls("viewer").cert, tls("viewer").key)
     assert scrape(address, believed)['vmglue_serving{service="pager"}'] == 1
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_who_connects_and_is_silent_holds_up_nobody(start, free_ports, encrypted):
+    port = free_ports(1)[0]
+    start("--metrics", f"localhost:{port}", *(files("pager") if encrypted else ())).wait()
+    context = ssl.create_default_context(cafile=str(tls("viewer").ca)) if encrypted else None
+    if context is not None:
+        context.load_cert_chain(tls("viewer").cert, tls("viewer").key)
+    with contextlib.ExitStack() as stack:
+
+        def connected():
+            return stack.enter_context(socket.create_connection(("localhost", port), 5))
+
+        silent = [connected() for _ in range(SCRAPERS_MAX - 1)]
+        assert scrape(f"localhost:{port}", context)['vmglue_serving{service="pager"}'] == 1
+        time.sleep(0.5)  # the scraper has left its place
+        silent.append(connected())
+        assert connected().recv(1) == b""  # at once, for there are as many as there may be
+        began = time.monotonic()
+        silent[0].settimeout(2 * SCRAPE_S)
+        with contextlib.suppress(ConnectionError):
+            assert silent[0].recv(1) == b""
+        assert time.monotonic() - began < SCRAPE_S + 2
+        assert scrape(f"localhost:{port}", context)['vmglue_serving{service="pager"}'] == 1
 
 
 def test_an_address_that_is_taken(start, free_ports):
