@@ -224,7 +224,7 @@ def pmap_sync_icache(vm: Vm, space: int, va: int, size: int) -> int:
 
 def _harvest(vm: Vm, ptes: NDArray[np.uint64]) -> None:
     """Modified and accessed bits of managed entries that go away reach the page array."""
-    if not len(ptes):
+    if not np.bitwise_or.reduce(ptes) & np.uint64(PG_M | PG_A):
         return
     ptes = ptes[ptes & np.uint64(PG_MANAGED) != 0]
     frames = (ptes >> np.uint64(PTE_FRAME_SHIFT)).astype(np.int64)
