@@ -117,12 +117,15 @@ def test_batches_are_compared_with_single_calls(monkeypatch, measured):
 def test_lives_are_counted_by_their_events():
     kernel = local_kernel()
     try:
-        figure = lifecycle.figure("local", kernel, children=20)
+        figures = lifecycle.figures("local", kernel, children=20)
         assert kernel.scheduler.check().violations == []
     finally:
         kernel.close()
-    assert figure.value > 0
-    assert figure.note.startswith("20 children, 100 at a time, 4 sleeps each; ")
+    assert [f.name for f in figures] == ["lives, local", "lives, local, by processor time"]
+    assert [f.goal() for f in figures] == ["", "at least 50000"]
+    for figure in figures:
+        assert figure.value > 0
+        assert figure.note.startswith("20 children, 100 at a time, 4 sleeps each; ")
     assert lifecycle.plain_lives(20) == 20 * (2 * lifecycle.SLEEPS + 1)
 
 
