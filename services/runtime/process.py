@@ -7,7 +7,6 @@ import gc
 import os
 import resource
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -22,7 +21,8 @@ _CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/mem
 """Where a container reads its limit of memory, with control groups of version 2 and 1; beside it stands memory.stat."""
 _TAKEN = ("anon", "rss", "shmem")
 """What cannot be given up in a container, in memory.stat of version 2 and 1: data, and files in memory."""
-_LIMITING = threading.Lock()
+_DATA_LIMIT = resource.getrlimit(resource.RLIMIT_DATA)
+"""Limit of data with which the process was started: what a shorter one ends with, even if two of them overlap."""
 
 
 @cache
@@ -83,15 +83,13 @@ def growth_limited(size: int) -> Iterator[None]:
     Args:
         size: Bytes of data, of all threads together.
     """
-    with _LIMITING:
-        before = resource.getrlimit(resource.RLIMIT_DATA)
-        taken = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * os.sysconf("SC_PAGESIZE")
-        limits = [taken + size] + [limit for limit in before if limit != resource.RLIM_INFINITY]
-        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_DATA, before)
+    taken = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * os.sysconf("SC_PAGESIZE")
+    limits = [taken + size] + [limit for limit in _DATA_LIMIT if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), _DATA_LIMIT[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, _DATA_LIMIT)
 
 
 def _taken(stat: Path) -> int:
