@@ -79,6 +79,7 @@ def _lines(draw: _Draws, seed: int) -> Iterator[str]:
     yield f"preempt_seed = {draw.between(1, 1 << 32) if draw.chance(30) else 0}"
     yield f"kernel.stack_swap = {'false' if draw.chance(15) else 'true'}"
     yield "[machine.sysctls]"
+    yield f"vm.overcommit = {(1, 5)[swap_draw.below(2)] if swap_draw.chance(15) else 0}"
     yield f"vm.swap_idle_enabled = {draw.below(2)}"
     yield f"vm.swap_idle_threshold1 = {draw.between(0, 3)}"
     yield f"vm.swap_idle_threshold2 = {draw.between(0, 8)}"

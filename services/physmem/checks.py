@@ -21,7 +21,8 @@ def check_maps(vm: Machine) -> tuple[list[str], int]:
     """
     maps = [vm.kernel_map, *(space.map for space in vm.spaces.values())]
     found = [sentence for map_ in maps for sentence in _check_entries(vm, map_)]
-    found += [*_check_references(vm, maps), *_check_wirings(vm, maps), *_check_arena(vm)]
+    found += [*_check_references(vm, maps), *_check_wirings(vm, maps), *_check_swap_reserved(vm, maps)]
+    found += _check_arena(vm)
     return found, sum(len(map_.entries) for map_ in maps) + len(vm.objects) + vm.cnt.v_wire_count
 
 
@@ -106,6 +107,14 @@ def _front(vm: Machine, object_id: int, pindex: int) -> int:
     return -1
 
 
+def _check_swap_reserved(vm: Machine, maps: list[VmMap]) -> Iterator[str]:
+    """vm.swap_reserved: what entries and objects are charged for."""
+    entries = sum(entry.size for map_ in maps for entry in map_.entries if entry.charged)
+    objects = sum(obj.charge for obj in vm.objects)
+    if vm.swap_reserved != entries + objects:
+        yield f"vm.swap_reserved is {vm.swap_reserved}, entries are charged {entries} and objects {objects} bytes"
+
+
 def _check_arena(vm: Machine) -> Iterator[str]:
     """Kernel address space: allocated and free segments make up the spans; every stack has its own."""
     arena = vm.arena
@@ -126,5 +135,5 @@ def digest_maps(vm: Machine) -> bytes:
         digest.update(repr(map_).encode())
     digest.update(repr([(space.map.id, space.refcnt) for space in vm.spaces.values()]).encode())
     digest.update(repr((vm.arena.spans, vm.arena.busy, vm.arena.free, vm.arena.orders)).encode())
-    digest.update(repr((vm.stacks, vm.sf_bufs, vm.files, vm.shmsegs, vm.ops, vm.reads)).encode())
+    digest.update(repr((vm.swap_reserved, vm.stacks, vm.sf_bufs, vm.files, vm.shmsegs, vm.ops, vm.reads)).encode())
     return digest.digest()

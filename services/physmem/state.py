@@ -79,6 +79,11 @@ class VmObject:
     swapped: dict[int, None] = field(default_factory=dict)
     """Indexes of pages that have a swap block: what the pager's metadata says once it was told of `Vm.unswapped`."""
 
+    charged: bool = False
+    """Swap is reserved for it (cred)."""
+    charge: int = 0
+    """How much, in bytes."""
+
     @property
     def anonymous(self) -> bool:
         """Its pages go to swap: OBJT_DEFAULT or OBJT_SWAP."""
@@ -197,6 +202,7 @@ class Tunables:
     disable_swap_pageouts: int = 0
     pageout_lock_miss: int = 0
     vm_page_max_wired: int = 0
+    overcommit: int = 0
     vm_swap_enabled: int = 1
     old_mlock: int = 0
     vm_swap_idle_enabled: int = 0
@@ -231,6 +237,7 @@ SYSCTLS: dict[str, Sysctl] = {
     "vm.disable_swapspace_pageouts": Sysctl("disable_swap_pageouts"),
     "vm.pageout_lock_miss": Sysctl("pageout_lock_miss", writable=False),
     "vm.max_wired": Sysctl("vm_page_max_wired"),
+    "vm.overcommit": Sysctl("overcommit"),
     "vm.old_mlock": Sysctl("old_mlock"),
     "vm.swap_enabled": Sysctl("vm_swap_enabled"),
     "vm.swap_idle_enabled": Sysctl("vm_swap_idle_enabled"),
@@ -278,6 +285,8 @@ class Vm:
     """Settings."""
     writes: dict[int, PageWrite] = field(default_factory=dict)
     """Device writes under way, by the pager's id of the operation."""
+    swap_reserved: int = 0
+    """vm.swap_reserved: what entries and objects are charged for, in bytes."""
     unswapped: list[PageRange] = field(default_factory=list)
     """Swap blocks to free before this call is answered: see vm_pager_flush."""
     dealloced: list[int] = field(default_factory=list)

@@ -7,6 +7,7 @@ from services.physmem.machine import Machine, ShmSegment, VmSpace
 from services.physmem.map_ops import map_ops
 from services.physmem.ops import MapChangeOp
 from services.physmem.state import OBJ_ONEMAPPING, ObjectType
+from services.physmem.swap_reserve import swap_reserve
 from services.physmem.vm_map import VM_INHERIT_SHARE, VM_PROT_READ, VM_PROT_WRITE, VmMapEntry, vm_map_insert
 from services.physmem.vm_object import vm_object_allocate, vm_object_deallocate, vm_object_reference
 from services.ports.common import Suspension
@@ -24,7 +25,7 @@ def shmget(vm: Machine, key: int, size: int, flags: int) -> ShmId:
 
     Returns:
         Its id, or ENOENT: no such key; EEXIST: there is, and IPC_EXCL; EINVAL: no such size, or it is larger than the
-        segment; ENOSPC: too many segments; ENOMEM: too many pages in them.
+        segment; ENOSPC: too many segments; ENOMEM: too many pages in them, or no swap for it.
     """
     found = next((id_ for id_, seg in vm.shmsegs.items() if seg.key == key and key != IPC_PRIVATE), None)
     if found is None:
@@ -46,7 +47,10 @@ def _shmget_allocate_segment(vm: Machine, key: int, size: int) -> ShmId:
     pages = -(-size >> shift)
     if sum(-(-seg.size >> shift) for seg in vm.shmsegs.values()) + pages > SHMALL:
         return ShmId(error=ENOMEM)
+    if not swap_reserve(vm, pages << shift):
+        return ShmId(error=ENOMEM)
     obj = vm_object_allocate(vm, ObjectType.DEFAULT, pages)
+    obj.charged, obj.charge = True, pages << shift
     obj.flags &= ~OBJ_ONEMAPPING
     vm.last_shmid += 1
     vm.shmsegs[vm.last_shmid] = ShmSegment(key, size, obj.id)

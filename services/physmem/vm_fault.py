@@ -29,6 +29,7 @@ from services.physmem.page_busy import (
 from services.physmem.pmap import pmap_enter, pmap_unwire, vpn_of
 from services.physmem.replacement import make_room
 from services.physmem.state import OBJ_MIGHTBEDIRTY, ObjectType, VmObject
+from services.physmem.swap_reserve import swap_release, swap_reserve
 from services.physmem.vm_fault_around import PFBAK, PFFOR, vm_fault_dontneed, vm_fault_prefault
 from services.physmem.vm_map import (
     MAP_ENTRY_IN_TRANSITION,
@@ -38,6 +39,7 @@ from services.physmem.vm_map import (
     VM_PROT_WRITE,
     VmMap,
     VmMapEntry,
+    charge_object,
     vm_map_entry_back,
     vm_map_wait,
 )
@@ -146,6 +148,10 @@ def vm_map_lookup(vm: Machine, map_: VmMap, op: FaultOp) -> Lookup | KernReturn 
         fault_type = prot
     if entry.eflags & MAP_ENTRY_NEEDS_COPY:
         if fault_type & VM_PROT_WRITE:
+            if not entry.charged and not map_.system_map:
+                if not swap_reserve(vm, entry.size):
+                    return KernReturn.RESOURCE_SHORTAGE
+                entry.charged = True
             vm_shadow_entry(vm, entry)
         else:
             prot &= ~VM_PROT_WRITE
@@ -161,6 +167,10 @@ def vm_shadow_entry(vm: Machine, entry: VmMapEntry) -> None:
         source = vm.objects[entry.object]
         shadow, offset = vm_object_shadow(vm, source, entry.offset >> shift, (entry.end - entry.start) >> shift)
         entry.object, entry.offset = shadow.id, offset << shift
+        if shadow.charged and entry.charged:  # it is its own copy already
+            swap_release(vm, entry.size)
+            entry.charged = False
+        charge_object(vm, entry)
     entry.eflags &= ~MAP_ENTRY_NEEDS_COPY
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from services.physmem import pmap
 from services.physmem.state import PVM, ObjectType, Vm, VmObject
+from services.physmem.swap_reserve import swap_reserve
 from services.physmem.vm_object import (
     vm_object_allocate,
     vm_object_coalesce,
@@ -50,6 +51,7 @@ class VmMapEntry:
         wiring_op: Operation that put the entry into transition (wiring_thread).
         read_ahead: Read-ahead window, in pages.
         next_read: Page index at which a sequential reader would fault next.
+        charged: Swap is reserved for its size (cred).
     """
 
     start: int
@@ -64,6 +66,12 @@ class VmMapEntry:
     wiring_op: int = 0
     read_ahead: int = VM_FAULT_READ_AHEAD_INIT
     next_read: int = 0
+    charged: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
 
     @property
     def system_wired_count(self) -> int:
@@ -187,6 +195,7 @@ def vm_map_check_protection(map_: VmMap, start: int, end: int, prot: int) -> boo
 def vm_map_insert(vm: Vm, map_: VmMap, new: VmMapEntry) -> KernReturn:
     """vm_map_insert: link a new entry, or extend the one before it where nothing tells them apart.
 
+    Swap is reserved for memory of a program that can be written and is its own; RESOURCE_SHORTAGE if it is refused.
     The reference to ``new.object`` passes to the map on success.
     """
     if new.start < map_.min_offset or new.end > map_.max_offset or new.start >= new.end:
@@ -194,6 +203,11 @@ def vm_map_insert(vm: Vm, map_: VmMap, new: VmMapEntry) -> KernReturn:
     found, i = map_.lookup_entry(new.start)
     if found or (i + 1 < len(map_.entries) and map_.entries[i + 1].start < new.end):
         return KernReturn.NO_SPACE
+    private = new.object == 0 or new.eflags & MAP_ENTRY_NEEDS_COPY
+    if private and new.protection & VM_PROT_WRITE and not map_.system_map:
+        if not swap_reserve(vm, new.size):
+            return KernReturn.RESOURCE_SHORTAGE
+        new.charged = True
     map_.lock()
     if i >= 0 and new.object == 0 and _extend(vm, map_.entries[i], new):
         return KernReturn.SUCCESS
@@ -207,9 +221,12 @@ def _extend(vm: Vm, prev: VmMapEntry, new: VmMapEntry) -> bool:
     """Grow the entry in front of anonymous memory; if its object alone can grow, let the new entry share that."""
     if prev.end != new.start or prev.eflags != new.eflags or prev.wired_count != 0:
         return False
+    obj = vm.objects[prev.object] if prev.object else None
+    if new.charged != prev.charged and (obj is None or new.charged != obj.charged):
+        return False
     shift = vm.arch.page_shift
-    first = (prev.offset + prev.end - prev.start) >> shift
-    if prev.object and not vm_object_coalesce(vm, vm.objects[prev.object], first, (new.end - new.start) >> shift):
+    first = (prev.offset + prev.size) >> shift
+    if obj and not vm_object_coalesce(vm, obj, first, new.size >> shift, reserved=new.charged):
         return False
     if (prev.protection, prev.max_protection, prev.inheritance) == (
         new.protection,
@@ -218,9 +235,11 @@ def _extend(vm: Vm, prev: VmMapEntry, new: VmMapEntry) -> bool:
     ):
         prev.end = new.end
         return True
-    if prev.object:
-        vm_object_reference(vm, vm.objects[prev.object])
-        new.object, new.offset = prev.object, first << shift
+    if obj:
+        vm_object_reference(vm, obj)
+        new.object, new.offset = obj.id, first << shift
+        if obj.charged and not prev.eflags & MAP_ENTRY_NEEDS_COPY:
+            new.charged = False
     return False
 
 
@@ -289,6 +308,8 @@ def _back(vm: Vm, map_: VmMap, entry: VmMapEntry) -> None:
     """Before an entry is split: give anonymous user memory its object now, so that both parts share it."""
     if entry.object == 0 and not map_.system_map:
         vm_map_entry_back(vm, entry)
+    elif entry.object and not entry.eflags & MAP_ENTRY_NEEDS_COPY:
+        charge_object(vm, entry)
     if entry.object:
         vm_object_reference(vm, vm.objects[entry.object])
 
@@ -297,7 +318,23 @@ def vm_map_entry_back(vm: Vm, entry: VmMapEntry) -> VmObject:
     """Give an entry without an object a new anonymous one of its size."""
     obj = vm_object_allocate(vm, ObjectType.DEFAULT, (entry.end - entry.start) >> vm.arch.page_shift)
     entry.object, entry.offset = obj.id, 0
+    charge_object(vm, entry)
     return obj
+
+
+def charge_object(vm: Vm, entry: VmMapEntry) -> None:
+    """What is reserved for an entry is its object's from now on."""
+    if entry.charged:
+        obj = vm.objects[entry.object]
+        kassert(not obj.charged, f"object {obj.id} and an entry over it are both charged", "vm_map_entry")
+        obj.charged, obj.charge, entry.charged = True, entry.size, False
+
+
+def is_charged(vm: Vm, entry: VmMapEntry) -> bool:
+    """ENTRY_CHARGED: swap is reserved for what is written through the entry."""
+    if entry.charged or not entry.object or entry.eflags & MAP_ENTRY_NEEDS_COPY:
+        return entry.charged
+    return vm.objects[entry.object].charged
 
 
 def vm_map_simplify_entry(vm: Vm, map_: VmMap, i: int) -> int:
@@ -322,6 +359,7 @@ def _joinable(a: VmMapEntry, b: VmMapEntry) -> bool:
         and a.max_protection == b.max_protection
         and a.inheritance == b.inheritance
         and a.wired_count == b.wired_count
+        and a.charged == b.charged
     )
 
 
@@ -334,7 +372,10 @@ def _join(vm: Vm, map_: VmMap, i: int) -> None:
 
 
 def vm_map_protect(vm: Vm, map_: VmMap, start: int, end: int, new_prot: int) -> KernReturn:
-    """vm_map_protect: set the current protection of what is mapped in a range; holes are allowed."""
+    """vm_map_protect: set the current protection of what is mapped in a range; holes are allowed.
+
+    Swap is reserved for what can be written now and could not before; RESOURCE_SHORTAGE if it is refused.
+    """
     if start == end:
         return KernReturn.SUCCESS
     map_.lock()
@@ -347,8 +388,13 @@ def vm_map_protect(vm: Vm, map_: VmMap, start: int, end: int, new_prot: int) -> 
         j += 1
     if i < len(map_.entries):
         i = vm_map_clip_start(vm, map_, i, start)
+    j = i
+    while j < len(map_.entries) and map_.entries[j].start < end:
+        vm_map_clip_end(vm, map_, j, end)
+        if not map_.system_map and not _charge_write(vm, map_.entries[j], new_prot):
+            return KernReturn.RESOURCE_SHORTAGE
+        j += 1
     while i < len(map_.entries) and map_.entries[i].start < end:
-        vm_map_clip_end(vm, map_, i, end)
         entry = map_.entries[i]
         restricted = entry.protection & ~new_prot
         entry.protection = new_prot
@@ -357,6 +403,23 @@ def vm_map_protect(vm: Vm, map_: VmMap, start: int, end: int, new_prot: int) -> 
             _pmap_protect(vm, map_, entry, writable)
         i = vm_map_simplify_entry(vm, map_, i) + 1
     return KernReturn.SUCCESS
+
+
+def _charge_write(vm: Vm, entry: VmMapEntry, new_prot: int) -> bool:
+    """Reserve swap for an entry that becomes writable; for the whole object, where parts cannot be told later."""
+    if not new_prot & ~entry.protection & VM_PROT_WRITE or is_charged(vm, entry):
+        return True
+    if not entry.object or entry.eflags & MAP_ENTRY_NEEDS_COPY:
+        entry.charged = swap_reserve(vm, entry.size)
+        return entry.charged
+    obj = vm.objects[entry.object]
+    if not obj.anonymous:
+        return True
+    size = obj.size << vm.arch.page_shift
+    if not swap_reserve(vm, size):
+        return False
+    obj.charged, obj.charge = True, size
+    return True
 
 
 def _pmap_protect(vm: Vm, map_: VmMap, entry: VmMapEntry, prot: int) -> None:

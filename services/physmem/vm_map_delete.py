@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from services.physmem import pmap
 from services.physmem.machine import Machine
-from services.physmem.state import OBJ_ONEMAPPING
+from services.physmem.state import OBJ_ONEMAPPING, VmObject
+from services.physmem.swap_reserve import swap_release
 from services.physmem.vm_map import (
     MAP_ENTRY_IN_TRANSITION,
     MAP_ENTRY_NEEDS_WAKEUP,
@@ -16,6 +17,7 @@ from services.physmem.vm_map import (
 from services.physmem.vm_map_wire import vm_map_entry_unwire
 from services.physmem.vm_object import vm_object_collapse, vm_object_deallocate, vm_object_page_remove
 from services.ports.common import Suspension
+from services.runtime.errors import kassert
 
 
 def vm_map_delete(vm: Machine, map_: VmMap, start: int, end: int) -> Suspension | None:
@@ -43,6 +45,8 @@ def vm_map_delete(vm: Machine, map_: VmMap, start: int, end: int) -> Suspension 
 def vm_map_entry_delete(vm: Machine, map_: VmMap, i: int) -> None:
     """vm_map_entry_delete: remove an unwired entry, its mappings, and its pages if nobody else can reach them."""
     entry = map_.unlink(i)
+    if entry.charged:
+        swap_release(vm, entry.size)
     if entry.object == 0:
         return
     shift = vm.arch.page_shift
@@ -53,5 +57,15 @@ def vm_map_entry_delete(vm: Machine, map_: VmMap, i: int) -> None:
         vm_object_collapse(vm, obj)
         vm_object_page_remove(vm, obj, first, first + npages)
         if first + npages >= obj.size > first:
-            obj.size = first
+            _cut(vm, obj, first)
     vm_object_deallocate(vm, obj)
+
+
+def _cut(vm: Machine, obj: VmObject, size: int) -> None:
+    """Nobody can reach the pages of an object from `size` on any more: it ends there, and so does its charge."""
+    if obj.charged:
+        gone = (obj.size - size) << vm.arch.page_shift
+        kassert(obj.charge >= gone, f"object {obj.id} is charged for less than it has", "vm_map_entry_delete")
+        swap_release(vm, gone)
+        obj.charge -= gone
+    obj.size = size

@@ -10,6 +10,7 @@ from services.physmem.page_array import PG_DOOMED, VPB_UNBUSIED
 from services.physmem.page_busy import vm_page_busied
 from services.physmem.pmap import pmap_remove_all
 from services.physmem.state import OBJ_DEAD, OBJ_MIGHTBEDIRTY, OBJ_ONEMAPPING, ObjectType, Vm, VmObject, vm_pager_flush
+from services.physmem.swap_reserve import swap_release, swap_reserve
 from services.physmem.vm_page import (
     vm_page_cache_free,
     vm_page_free,
@@ -135,8 +136,16 @@ def _terminate_finish(vm: Vm, object_: VmObject) -> None:
     vm.cnt.v_pfree += _free_resident(vm, object_, sorted(object_.resident))
     if object_.type == ObjectType.SWAP:
         vm.dealloced.append(object_.id)
+    _release_charge(vm, object_)
     object_.type = ObjectType.DEAD
     vm.objects.drop(object_)
+
+
+def _release_charge(vm: Vm, object_: VmObject) -> None:
+    """vm_object_destroy: what was reserved for an object that goes is free."""
+    if object_.charged:
+        swap_release(vm, object_.charge)
+        object_.charged, object_.charge = False, 0
 
 
 def vm_object_pip_add(vm: Vm, object_: VmObject, count: int = 1) -> None:
@@ -238,6 +247,10 @@ def vm_object_split(vm: Vm, object_: VmObject, first: int, size: int) -> VmObjec
         source.flags &= ~OBJ_ONEMAPPING
         _link_shadow(new, source)
         new.backing_offset = object_.backing_offset + first
+    if object_.charged:
+        new.charged, new.charge = True, size << vm.arch.page_shift
+        object_.charge -= new.charge
+        kassert(object_.charge >= 0, f"vm_object_split: object {object_.id} has no such charge", "vm_object_split")
     _rename_all(vm, object_, new, pindexes, first)
     if object_.type == ObjectType.SWAP:
         _split_swap(vm, object_, new, first)
@@ -261,8 +274,10 @@ def _split_swap(vm: Vm, object_: VmObject, new: VmObject, first: int) -> None:
         vm.pages.object[m], vm.pages.pindex[m] = new.id, i - first
 
 
-def vm_object_coalesce(vm: Vm, object_: VmObject, end: int, length: int) -> bool:
+def vm_object_coalesce(vm: Vm, object_: VmObject, end: int, length: int, reserved: bool) -> bool:
     """Let an anonymous object also back the `length` pages from page `end` on, where the caller's range in it ends.
+
+    Of a charged object all pages are; `reserved`: swap is reserved for these already.
 
     Returns:
         It does; False: the range needs an object of its own.
@@ -272,6 +287,11 @@ def vm_object_coalesce(vm: Vm, object_: VmObject, end: int, length: int) -> bool
     vm_object_collapse(vm, object_)
     if object_.backing or (object_.ref_count > 1 and object_.size != end):
         return False
+    if object_.charged:
+        charge = length << vm.arch.page_shift
+        if not reserved and not swap_reserve(vm, charge):
+            return False
+        object_.charge += charge
     if end < object_.size:
         vm_object_page_remove(vm, object_, end, end + length)
     object_.size = max(object_.size, end + length)
@@ -325,6 +345,7 @@ def _absorb(vm: Vm, object_: VmObject, backing: VmObject) -> bool:
     _replace_backing(vm, object_, backing)
     if object_.backing:
         _unlink_shadow(backing, vm.objects[object_.backing])
+    _release_charge(vm, backing)
     vm.objects.referenced[backing.id] = 0
     backing.ref_count, backing.type = 0, ObjectType.DEAD
     vm.objects.drop(backing)

@@ -1,7 +1,4 @@
-"""Address spaces: creation, fork, references, removal (vm_map.c).
-
-Left out: reservation of swap.
-"""
+"""Address spaces: creation, fork, references, removal (vm_map.c)."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from services.physmem.pmap import (
     vpn_of,
 )
 from services.physmem.state import OBJ_ONEMAPPING, ObjectType, VmObject
+from services.physmem.swap_reserve import swap_reserve, swap_reserve_force
 from services.physmem.sysv_shm import shmexit
 from services.physmem.vm_fault import fault_abandon, vm_fault_unwire, vm_object_resident, vm_shadow_entry
 from services.physmem.vm_map import (
@@ -31,6 +29,8 @@ from services.physmem.vm_map import (
     VM_PROT_WRITE,
     VmMap,
     VmMapEntry,
+    charge_object,
+    is_charged,
     vm_map_entry_back,
 )
 from services.physmem.vm_map_delete import vm_map_entry_delete
@@ -118,28 +118,36 @@ def _abandon_wire(vm: Machine, wire: WireOp) -> None:
 def vmspace_fork(vm: Machine, old: VmMap) -> VmSpace | None:
     """vmspace_fork: a copy of an address space; written pages are copied when one of both writes them next.
 
-    Wired writable memory is copied at once, so that the parent's stays wired. Swap is not reserved.
+    Wired writable memory is copied at once, so that the parent's stays wired. Swap is reserved for what both sides may
+    write, as fork1 does behind vmspace_fork.
 
     Returns:
-        The child; None if memory for the eager copies is short.
+        The child; None if memory for the eager copies is short, or swap is refused.
     """
     child = vmspace_alloc(vm, old.min_offset, old.max_offset)
+    fork_charge = 0
     old.lock()
+    copied = True
     for entry in old.entries:
-        copied = True
         new = _copy_entry(entry)
         if entry.inheritance == VM_INHERIT_SHARE:
             _share(vm, entry, new)
             _pmap_copy(vm, child.map, old, entry)
         elif entry.object and _is_wired(entry) and entry.protection & VM_PROT_WRITE:
             copied = _vm_fault_copy_entry(vm, child.map, entry, new)
+            fork_charge += entry.size
         elif entry.object:
-            _vm_map_copy_entry(vm, old, entry, new)
+            fork_charge += _vm_map_copy_entry(vm, old, entry, new)
             _pmap_copy(vm, child.map, old, entry)
+        else:
+            fork_charge += entry.size * entry.charged
         child.map.link(len(child.map.entries), new)
         if not copied:
-            vmspace_free(vm, child)
-            return None
+            break
+    if not copied or not swap_reserve(vm, fork_charge):
+        swap_reserve_force(vm, fork_charge)  # the child gives its part back
+        vmspace_free(vm, child)
+        return None
     vm.ctx.event(Kind.SPACE_FORK, child.map.id, old.id, len(old.entries))
     return child
 
@@ -164,11 +172,13 @@ def _share(vm: Machine, entry: VmMapEntry, new: VmMapEntry) -> None:
     obj = vm.objects[entry.object]
     vm_object_reference(vm, obj)
     obj.flags &= ~OBJ_ONEMAPPING
-    new.object, new.offset, new.eflags = entry.object, entry.offset, entry.eflags
+    charge_object(vm, entry)
+    new.object, new.offset, new.eflags, new.charged = entry.object, entry.offset, entry.eflags, False
 
 
-def _vm_map_copy_entry(vm: Machine, old: VmMap, entry: VmMapEntry, new: VmMapEntry) -> None:
-    """vm_map_copy_entry: both sides map the object copy on write."""
+def _vm_map_copy_entry(vm: Machine, old: VmMap, entry: VmMapEntry, new: VmMapEntry) -> int:
+    """vm_map_copy_entry: both sides map the object copy on write; bytes for which swap must be reserved."""
+    charged = is_charged(vm, entry)
     if not entry.eflags & MAP_ENTRY_NEEDS_COPY and entry.protection & VM_PROT_WRITE:
         first, end = vpn_of(vm, entry.start), vpn_of(vm, entry.end - 1) + 1
         pmap_protect(vm, old.id, first, end, entry.protection & ~VM_PROT_WRITE)
@@ -180,8 +190,14 @@ def _vm_map_copy_entry(vm: Machine, old: VmMap, entry: VmMapEntry, new: VmMapEnt
             new.object, new.offset = entry.object, entry.offset
     vm_object_reference(vm, obj)
     obj.flags &= ~OBJ_ONEMAPPING
+    own = not entry.eflags & MAP_ENTRY_NEEDS_COPY
+    if own:
+        charge_object(vm, entry)
+        entry.charged = charged
+    new.charged = charged
     entry.eflags |= MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY
     new.eflags |= MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY
+    return entry.size * (charged + (charged and own))
 
 
 def _pmap_copy(vm: Machine, child: VmMap, old: VmMap, entry: VmMapEntry) -> None:
@@ -202,7 +218,8 @@ def _vm_fault_copy_entry(vm: Machine, child: VmMap, entry: VmMapEntry, new: VmMa
     """vm_fault_copy_entry: copy a wired entry's pages now; False if memory is short."""
     shift = vm.arch.page_shift
     copy = vm_object_allocate(vm, ObjectType.DEFAULT, (entry.end - entry.start) >> shift)
-    new.object, new.offset = copy.id, 0
+    copy.charged, copy.charge = True, entry.size
+    new.object, new.offset, new.charged = copy.id, 0, False
     new.eflags &= ~(MAP_ENTRY_COW | MAP_ENTRY_NEEDS_COPY)
     for pindex in range(copy.size):
         m = vm_page_alloc(vm, copy, pindex, VM_ALLOC_NORMAL | VM_ALLOC_NOBUSY)

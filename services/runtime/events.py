@@ -131,6 +131,7 @@ class Kind(IntEnum):
     SWAP_IO_ERROR = 101, "swp_pager_async_iodone", 0, "object", "pindex", "pages", "write"
     SWAPON = 102, "swaponsomething", 0, "device", "pages", "block"
     SWAPOFF = 103, "swapoff_one", 0, "device", "pages", "used"
+    SWAP_RESERVE = 104, "swap_reserve_by_cred", 0, "bytes", "reserved", "limit"
     # any
     PREEMPT = 120, "mi_switch", 0, "line", "concerned", "depth"
 

@@ -30,7 +30,7 @@ KERNEL_SYSCTLS = [
 READ_ONLY = {
     "vm.kstacks", "debug.max_kstack_used", "kern.kstack_pages", "vm.pageout_lock_miss", "vm.swap_total", "vm.dmmax",
     "vm.nswapdev", "vm.swap_info.0.version", "vm.swap_info.0.flags", "vm.swap_info.0.nblks", "vm.swap_info.0.used",
-    "vm.swzone", "vm.swap_maxpages",
+    "vm.swzone", "vm.swap_maxpages", "vm.swap_reserved",
 }  # fmt: skip
 
 

@@ -268,8 +268,8 @@ CHANGES = (
     Change(
         "child-maps-nothing",
         VMSPACE,
-        "            _vm_map_copy_entry(vm, old, entry, new)\n            _pmap_copy(vm, child.map, old, entry)\n",
-        "            _vm_map_copy_entry(vm, old, entry, new)\n",
+        "_vm_map_copy_entry(vm, old, entry, new)\n            _pmap_copy(vm, child.map, old, entry)\n",
+        "_vm_map_copy_entry(vm, old, entry, new)\n",
         "vmspace_fork, vm_map.c",
         "a child maps at once what its parent maps",
         _AROUND,

@@ -367,13 +367,13 @@ def test_a_range_with_a_busy_page_keeps_its_object(vm):
 def test_coalesce(vm):
     object_ = anonymous(vm, 4)
     stale = resident(vm, object_, 3)
-    assert vm_object_coalesce(vm, object_, 3, 5)
+    assert vm_object_coalesce(vm, object_, 3, 5, reserved=False)
     assert (object_.size, object_.resident) == (8, {})
     assert vm.pages.object[stale] == 0
     vm_object_reference(vm, object_)
-    assert not vm_object_coalesce(vm, object_, 5, 5)
-    assert vm_object_coalesce(vm, object_, 8, 1)
+    assert not vm_object_coalesce(vm, object_, 5, 5, reserved=False)
+    assert vm_object_coalesce(vm, object_, 8, 1, reserved=False)
     resident(vm, object_, 0)
     shadow, _ = vm_object_shadow(vm, object_, 0, 4)
-    assert not vm_object_coalesce(vm, shadow, 4, 1)
-    assert not vm_object_coalesce(vm, vm_object_allocate(vm, ObjectType.VNODE, 4, file=1), 4, 1)
+    assert not vm_object_coalesce(vm, shadow, 4, 1, reserved=False)
+    assert not vm_object_coalesce(vm, vm_object_allocate(vm, ObjectType.VNODE, 4, file=1), 4, 1, reserved=False)
