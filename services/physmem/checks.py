@@ -135,5 +135,6 @@ def digest_maps(vm: Machine) -> bytes:
         digest.update(repr(map_).encode())
     digest.update(repr([(space.map.id, space.refcnt) for space in vm.spaces.values()]).encode())
     digest.update(repr((vm.arena.spans, vm.arena.busy, vm.arena.free, vm.arena.orders)).encode())
-    digest.update(repr((vm.swap_reserved, vm.stacks, vm.sf_bufs, vm.files, vm.shmsegs, vm.ops, vm.reads)).encode())
+    kept = (vm.swap_reserved, vm.stacks, vm.sf_bufs, vm.sf_pool, vm.files, vm.shmsegs, vm.ops, vm.reads)
+    digest.update(repr(kept).encode())
     return digest.digest()

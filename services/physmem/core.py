@@ -38,6 +38,7 @@ from services.physmem.ops import (
 from services.physmem.page_checks import check_pages, digest_pages
 from services.physmem.pmap import VM_PROT_READ, VM_PROT_WRITE, pmap_resident_count, vpn_of
 from services.physmem.preemption import MemoryPreemption
+from services.physmem.sf_buf import nsfbufs
 from services.physmem.state import publish, vm_pager_flush
 from services.physmem.suspended import suspended
 from services.physmem.swapoff import swap_pager_swapoff
@@ -154,6 +155,7 @@ class PhysmemCore:
         vm = Machine.boot(self._ctx, self._pager, config.ram_pages, described, config.seed, config.mips)
         vm.kernel_map = VmMap(0, config.kernel_min or described.kernel_min, config.kernel_max or described.kernel_max)
         vm.arena = Arena(described.page_size)
+        vm.sf_pool.nsfbufs = nsfbufs(described, config.ram_pages)
         guard = config.kstack_guard_pages
         vm.kstack_guard_pages = described.kstack_guard_pages if guard < 0 else guard
         vm.kstack_max_pages = config.kstack_max_pages or KSTACK_MAX_PAGES

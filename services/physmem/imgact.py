@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from services.physmem.machine import Machine, SfBufMapping
+from services.physmem.machine import Machine
 from services.physmem.ops import HoldPagesOp, ImgactOp
 from services.physmem.page_busy import vm_page_xunbusy
-from services.physmem.pmap import pmap_qenter, pmap_qremove
+from services.physmem.sf_buf import sf_buf_alloc, sf_buf_free
 from services.physmem.state import ObjectType, VmObject
-from services.physmem.vm_kern import kva_range
 from services.physmem.vm_object import vm_object_allocate
 from services.physmem.vm_page import (
     VM_ALLOC_NORMAL,
@@ -116,33 +115,27 @@ def vm_imgact_map_page(vm: Machine, op: ImgactOp) -> int | Suspension:
 
     The caller counts sched_pin() when a mapping is made, and not before.
     """
-    m = vm_imgact_hold_page(vm, op)
-    if isinstance(m, Suspension):
-        return m
-    if m is None:
-        return 0
-    vm.ctx.env.preempt("vm_imgact_hold_page:260")
+    if op.held is None:
+        m = vm_imgact_hold_page(vm, op)
+        if isinstance(m, Suspension):
+            return m
+        if m is None:
+            return 0
+        vm.ctx.env.preempt("vm_imgact_hold_page:260")
+        op.held = m
+    sf = sf_buf_alloc(vm, op.held)
+    if isinstance(sf, Suspension):
+        return sf
     vm.last_mapping += 1
-    vm.sf_bufs[vm.last_mapping] = _sf_buf_alloc(vm, m)
+    vm.sf_bufs[vm.last_mapping] = sf
     vm.ctx.event(Kind.IMGACT_MAP, op.object, op.pindex, vm.last_mapping)
     return vm.last_mapping
 
 
 def vm_imgact_unmap_page(vm: Machine, mapping: int) -> None:
-    """vm_imgact_unmap_page (vm_glue.c:283-294): destroy the mapping, unpin, unhold the page."""
+    """vm_imgact_unmap_page (vm_glue.c:283-294): give the mapping back, unpin, unhold the page."""
     sf = vm.sf_bufs.pop(mapping)
-    if sf.kva:
-        pmap_qremove(vm, sf.kva, 1)
-        vm.arena.release(sf.kva, vm.arch.page_size)
+    sf_buf_free(vm, sf)
     vm.ctx.env.preempt("vm_imgact_unmap_page:290")
     vm_page_unhold(vm, sf.frame)
     vm.ctx.event(Kind.IMGACT_UNMAP, mapping)
-
-
-def _sf_buf_alloc(vm: Machine, m: int) -> SfBufMapping:
-    """sf_buf_alloc with SFB_CPUPRIVATE: where all memory is mapped the page is its own sf_buf."""
-    if vm.arch.direct_map:
-        return SfBufMapping(m)
-    kva = kva_range(vm, vm.arch.page_size)
-    pmap_qenter(vm, kva, [m])
-    return SfBufMapping(m, kva)

@@ -174,6 +174,7 @@ class ImgactOp:
         pindex: Index of the page.
         frame: The page, exclusively busy, or None.
         io: Read in progress; 0: none.
+        held: The page, held for a mapping that has yet to be made, or None.
         page_requests: Pager calls so far.
     """
 
@@ -181,6 +182,7 @@ class ImgactOp:
     pindex: int
     frame: int | None = None
     io: int = 0
+    held: int | None = None
     page_requests: list[PageRequest] = field(default_factory=list)
 
 

@@ -41,6 +41,8 @@ def check_pages(vm: Vm) -> tuple[list[str], int]:
     free = np.zeros(count, np.bool_)
     free[vm.pages.free_frames[: vm.cnt.v_free_count]] = True
     managed, kernel = vm.mmu.mapped_frames()
+    unused = [sf.m for sf in vm.sf_pool.bufs if sf.ref_count == 0 and sf.m >= 0]
+    kernel = kernel[~np.isin(kernel, unused)]
     found = [
         *_check_classes(vm, fields, free),
         *_check_queues(vm, fields),

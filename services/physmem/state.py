@@ -257,6 +257,38 @@ class PageWrite:
     """Its pages, shared busy until the write ends."""
 
 
+@dataclass(slots=True)
+class SfBuf:
+    """A place in the pool of kernel mappings (struct sf_buf)."""
+
+    kva: int
+    """Its kernel address."""
+    m: int = -1
+    """The page that is mapped there; -1: none so far."""
+    ref_count: int = 0
+    """Users; a mapping without stays until its place is needed."""
+
+
+@dataclass(slots=True)
+class SfPool:
+    """sf_bufs of an architecture that does not map all memory (subr_sfbuf.c)."""
+
+    nsfbufs: int = 0
+    """kern.ipc.nsfbufs."""
+    bufs: list[SfBuf] = field(default_factory=list)
+    """Places that have their address."""
+    active: dict[int, int] = field(default_factory=dict)
+    """Place of each mapped page (sf_buf_active)."""
+    freelist: dict[int, None] = field(default_factory=dict)
+    """Places without users, the one that is taken next first (sf_buf_freelist)."""
+    alloc_want: bool = False
+    """Somebody waits for a place."""
+    nsfbufsused: int = 0
+    """Mappings with users."""
+    nsfbufspeak: int = 0
+    """Most of them so far."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Vm:
     """All state of the page side; the map side derives from it and adds its own."""
@@ -305,6 +337,8 @@ class Vm:
     """The page daemon's pass is running (curproc == pageproc)."""
     preempt: PreemptStream = field(default_factory=PreemptStream)
     """Random stream of the preemption points."""
+    sf_pool: SfPool = field(default_factory=SfPool)
+    """Kernel mappings of single pages."""
     replacement: Replacement = Replacement.FREEBSD
     """Who chooses what leaves memory."""
 

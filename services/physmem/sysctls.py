@@ -19,6 +19,8 @@ def sysctl_get(vm: Machine) -> Settings:
     values["vm.min_kernel_address"] = _int64(vm.kernel_map.min_offset)
     values["vm.max_kernel_address"] = _int64(vm.kernel_map.max_offset)
     values["vm.swap_reserved"] = vm.swap_reserved
+    for name in ("nsfbufs", "nsfbufspeak", "nsfbufsused"):
+        values[f"kern.ipc.{name}"] = getattr(vm.sf_pool, name)
     values["hw.pagesize"] = vm.arch.page_size
     values["hw.physmem"] = vm.cnt.v_page_count * vm.arch.page_size
     values["hw.usermem"] = (vm.cnt.v_page_count - vm.cnt.v_wire_count) * vm.arch.page_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.mutation.change import Change
-from tests.mutation.changes import access, fork, kstack, pager, pages, sleep, swapin, swapout
+from tests.mutation.changes import access, fork, kstack, maps, pager, pages, sleep, swapin, swapout
 
 CHANGES: tuple[Change, ...] = (
     *swapout.CHANGES,
@@ -12,6 +12,7 @@ CHANGES: tuple[Change, ...] = (
     *fork.CHANGES,
     *kstack.CHANGES,
     *access.CHANGES,
+    *maps.CHANGES,
     *pages.CHANGES,
     *pager.CHANGES,
 )

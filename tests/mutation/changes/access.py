@@ -395,15 +395,6 @@ CHANGES = (
         _F,
     ),
     Change(
-        "imgact-address-leaked",
-        IMGACT,
-        "        vm.arena.release(sf.kva, vm.arch.page_size)\n",
-        "",
-        "vm_imgact_unmap_page 289, sf_buf_free",
-        "the mapping's address space is given back",
-        ("F", "unit/physmem"),
-    ),
-    Change(
         "imgact-mapping-stays",
         IMGACT,
         "    sf = vm.sf_bufs.pop(mapping)\n",

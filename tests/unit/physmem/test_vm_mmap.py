@@ -176,6 +176,7 @@ def test_a_child_has_its_own_pages_which_are_not_wired(side):
     mlock(side, space, 4)
     child = side.fork(space)
     assert wired(side, child) == []
+    assert side.core.munlockall(child).error == 0
     side.run(child, runs(record(FIRST, STORE)))
     side.run(space, runs(record(FIRST, STORE), record(FIRST + 1, STORE)))
     side.verify(space, child)
