@@ -100,7 +100,7 @@ _COMPRESSION_LEVEL = 15
 """Of zstd: a fifth smaller than level 6, and still quicker than the recording itself."""
 _PAGE_BYTES = 1 << 30
 """One page a column: zstd then sees all runs at once."""
-_DECODING, _OTHERS_BYTES = 2, 512 << 20
+_DECODING, _OTHERS_BYTES = 4, 512 << 20
 """Memory that may be taken while a file is decoded: so many times what it holds, and what other threads may need."""
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own takes a gibibyte in advance, which no limit could then deny
@@ -242,7 +242,7 @@ class Trace:
         """Read a trace file.
 
         Raises:
-            TraceTooLarge: it holds more than half of the memory that is left.
+            TraceTooLarge: it holds more than a third of the memory that is left.
             TraceError: the file is missing, is not a trace, or has another schema version.
         """
         with _opened(Path(path)) as file:
@@ -366,7 +366,7 @@ def _bounded(path: Path, file: pq.ParquetFile) -> Iterator[None]:
         TraceTooLarge: The trace is one of the two.
     """
     claimed = sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))
-    limit = memory_left() // 2
+    limit = memory_left() // 3
     if claimed > limit:
         raise TraceTooLarge(f"{path}: holds {claimed} bytes, and the memory that is left permits {limit}")
     try:

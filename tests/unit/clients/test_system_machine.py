@@ -428,6 +428,6 @@ def test_a_trace_that_is_too_large_is_exhausted(kept, stub, made, monkeypatch):
     with pytest.raises(grpc.RpcError) as error:
         stub.Load(load_requests(made, "1"))
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "the memory that is left permits 50" in error.value.details()
+    assert "the memory that is left permits 33" in error.value.details()
     monkeypatch.undo()
     kept.load(made)

@@ -205,7 +205,7 @@ def packed_zeros(path, mebibytes):
 def test_a_trace_that_says_that_it_is_too_large_is_refused(tmp_path, monkeypatch):
     packed_zeros(tmp_path / "zeros", 64)
     monkeypatch.setattr(fmt, "memory_left", lambda: 100 << 20)
-    with pytest.raises(TraceTooLarge, match=r"zeros: holds 671\d{5} bytes, and .* permits 52428800"):
+    with pytest.raises(TraceTooLarge, match=r"zeros: holds 671\d{5} bytes, and .* permits 34952533"):
         Trace.open(tmp_path / "zeros")
 
 
@@ -217,16 +217,16 @@ def varint(number, length):
 
 def test_a_trace_that_holds_more_than_it_says_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "bomb"
-    packed_zeros(path, 256)
+    packed_zeros(path, 96)
     with pq.ParquetFile(path) as file:
         claimed = file.metadata.row_group(0).total_byte_size
     content = path.read_bytes()
-    assert content.count(varint(claimed, 5)) == 1
-    path.write_bytes(content.replace(varint(claimed, 5), varint(1000, 5)))
-    monkeypatch.setattr(fmt, "_OTHERS_BYTES", 64 << 20)
+    assert content.count(varint(claimed, 4)) == 1
+    path.write_bytes(content.replace(varint(claimed, 4), varint(1000, 4)))
+    monkeypatch.setattr(fmt, "_OTHERS_BYTES", 16 << 20)
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with pytest.raises(TraceTooLarge, match="bomb: holds more than the 1000 bytes that it claims"):
         Trace.open(path)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     monkeypatch.undo()
-    assert len(Trace.open(path).tasks[0].runs) == 256 << 17  # there was the memory for it
+    assert len(Trace.open(path).tasks[0].runs) == 96 << 17  # there was the memory for it
