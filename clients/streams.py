@@ -57,7 +57,7 @@ class Stream:
         trace: Captured program.
         task: Its process within the trace.
         repeats_left: Executions of the whole task that are still to come after this one.
-        children: Streams of forked children and of threads by task index, for WAIT and THR_JOIN.
+        children: Streams of forked children and of threads by task index, for WAIT.
         record: Next run record.
         operation: Next operation.
         brk: Page behind the data segment.
@@ -136,8 +136,6 @@ class Stream:
             trap.regions = self._grow(a)
         elif op is Op.WAIT:
             trap.a = self.children.get(a, -1)
-        elif op is Op.THR_JOIN:
-            trap.a = self.children.get(a, 0)
         return trap
 
     def regions(self) -> list[Region]:

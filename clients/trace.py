@@ -81,13 +81,16 @@ class Op(IntEnum):
     SLEEP = 10
     """A timed sleep: a = length in us, b = Linux x86-64 number of the call, c = address of its argument."""
     THR_NEW = 11
-    """A thread of the same process: a = its task index."""
+    """A thread of the same process: a = its task index, b = 1 if it is its turn now."""
     THR_EXIT = 12
-    """The thread ends. Its task's last row."""
+    """The thread ends: a = task index of the thread whose turn it is now. Its task's last row."""
     THR_JOIN = 13
     """A wait for the end of a thread: a = its task index."""
+    THR_TURN = 14
+    """A wait for the thread's turn: a = task index of the thread that has it first, 0 for the process' first thread."""
 
 
+_OF_THREADS = (Op.THR_NEW, Op.THR_EXIT, Op.THR_JOIN, Op.THR_TURN)
 _OP_COLUMNS = ("op", "a", "b", "c", "d")
 _ROW_DTYPE = np.dtype([("task", "<u2"), ("op", "u1"), ("a", "<i8"), ("b", "<i8"), ("c", "<i8"), ("d", "<i8")])
 OP_DTYPE = np.dtype([("pos", "<i8"), ("op", "u1"), ("a", "<i8"), ("b", "<i8"), ("c", "<i8"), ("d", "<i8")])
@@ -424,7 +427,11 @@ def _check_operations(path: Path, header: Header, tasks: tuple[TaskTrace, ...]) 
         limits = (
             ("kind of operation", ops["op"], len(Op)),
             ("FORK's task", ops["a"][ops["op"] == Op.FORK], len(tasks)),
-            ("a thread's task", ops["a"][np.isin(ops["op"], (Op.THR_NEW, Op.THR_JOIN))], len(tasks)),
+            (
+                "a thread's task",
+                ops["a"][np.isin(ops["op"], _OF_THREADS)],
+                len(tasks),
+            ),
             ("EXEC's image", ops["a"][ops["op"] == Op.EXEC], len(task.info.execs)),
             ("MMAP's file", ops["d"][mapped_file] >> 32, len(header.files)),
         )

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from clients.capture.decode import Stream
 from clients.capture.layout import STACK_ZONE, Coverage, FileTable, with_heap_and_stack
+from clients.capture.threads import split_threads
 from clients.trace import (
     OP_DTYPE,
     PAGE_SHIFT,
@@ -52,6 +53,11 @@ def assemble(streams: list[Stream], files: FileTable, command: tuple[str, ...], 
             execs=tuple(images[1:] if stream.root else images),
         )
         tasks.append(TaskTrace(info, runs[i], ops))
+    threads: list[TaskTrace] = []
+    for i, task in enumerate(tasks):
+        tasks[i], *more = split_threads(task, len(order) + len(threads))
+        threads += more
+    tasks += threads
     totals = Totals(
         references=sum(s.references for s in order),
         records=sum(len(r) for r in runs),

@@ -64,6 +64,7 @@ _ARG = re.compile(rb"(0x[0-9a-fA-F]+|-?\d+)(?:\(([^)]*)\))?")
 _HEX_ARG = re.compile(rb"\b(?:0x)?([0-9a-fA-F]+)\s*[,)]")
 _CREATED = re.compile(rb"created child (\d+)")
 _RESULT = re.compile(rb"--> (?:\[\S+\] )?(Success|Failure)\(0x([0-9a-fA-F]+)")
+_RUNS = re.compile(rb"^--\d+--\s+SCHED\[(\d+)\]:\s+acquired lock \((.*)\)$")
 _SIGNAL = re.compile(rb"Process terminating with default action of signal (\d+)")
 
 
@@ -121,6 +122,8 @@ class Stream:
         self._want_maps = False
         self._brk_end = 0
         self._signal = 0
+        self._threads: dict[int, int] = {}
+        self._made = self._running = 0
 
     @property
     def references(self) -> int:
@@ -191,6 +194,23 @@ class Stream:
             self._syscall(line)
         elif line.startswith(b"=="):
             self._banner(line)
+        elif found := _RUNS.match(line):
+            self._runs_on(int(found.group(1)), made=b"new thread" in found.group(2))
+
+    def _runs_on(self, tid: int, made: bool) -> None:
+        """Thread `tid` has the processor now; the first one of an image is whoever ran before it.
+
+        Those that an exit_group kills run once more, to end.
+        """
+        if not self._threads:
+            self._threads[tid] = self._running
+        elif made:
+            self._made += 1
+            self._threads[tid] = self._made
+        number = self._threads.get(tid, self._running)
+        if number != self._running and not self.ended:
+            self._op(Op.THR_TURN, number)
+            self._running = number
 
     def _banner(self, line: bytes) -> None:
         """Handle valgrind's own lines: a Command line opens an image, except a forked task's first."""
@@ -205,6 +225,7 @@ class Stream:
                 self._brk_end = 0
             self._starting = False
             self._calls.clear()
+            self._threads.clear()
         elif found := _SIGNAL.search(body):
             self._signal = int(found.group(1))
 
@@ -232,6 +253,11 @@ class Stream:
         if earlier is not None:
             self._complete(earlier, None)
         call = self._begin(number, rest)
+        if number == EXIT and len(self._threads) > 1:
+            self._kernel(call)
+            self._op(Op.THR_EXIT, 0)
+            del self._threads[tid]
+            return
         if created := _CREATED.search(rest):
             self.children.append(int(created.group(1)))
             vfork = number == VFORK or (number == CLONE and call.args[0] & CLONE_VFORK != 0)

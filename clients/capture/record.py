@@ -115,6 +115,7 @@ def _record(
             "--trace-mem=yes",
             "--trace-syscalls=yes",
             "--trace-children=yes",
+            "--trace-sched=yes",
             "--vgdb=no",
             f"--log-file={directory}/%p",
             *argv,

@@ -83,7 +83,7 @@ def trace_info(file: Annotated[Path, typer.Argument(help="A trace file.")], as_j
     print(f"size        {file.stat().st_size:,} bytes, {len(header.files)} mapped files")
     print(f"remake      {header.remake}")
     for task in header.tasks:
-        origin = f"forked by task {task.parent}" if task.parent >= 0 else "started first"
+        origin = f"made by task {task.parent}" if task.parent >= 0 else "started first"
         print(f"task {task.index:<6} {task.name}, {origin}, {len(task.execs)} execs")
     return Exit.OK
 

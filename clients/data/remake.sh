@@ -1,6 +1,6 @@
 #!/bin/sh
 # Records the shipped traces again, into a directory (default: traces/ beside this script).
-# Needs valgrind, gcc, perl and sqlite3, and vmglue on PATH or in $VMGLUE. Programs of another system give other traces and other hashes.
+# Needs valgrind, gcc, perl, xz and sqlite3, and vmglue on PATH or in $VMGLUE. Programs of another system give other traces and other hashes.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(cd "${1:-$here/traces}" && pwd)
@@ -32,4 +32,5 @@ record cc gcc -S -O0 -o mix.s mix.c
 record perl perl wordcount.pl 200
 record find find tree -name file3.txt -newer numbers.txt
 record gzip gzip -k -f numbers.txt
+record xz xz -k -f -0 -T3 --block-size=8KiB numbers.txt
 record sqlite sqlite3 :memory: '.read orders.sql'

@@ -25,7 +25,7 @@ from services.scheduler.kern_syscalls import (
     swap_device_call,
     sysctl_call,
 )
-from services.scheduler.kern_thr import must_exit, thr_exit, thr_join, thr_new
+from services.scheduler.kern_thr import must_exit, thr_exit, thr_join, thr_new, thr_turn
 from services.scheduler.kthreads import hold_main, init_main, vm_pageout_worker
 from services.scheduler.proc_flags import P_STOPPED_SIG, P_SYSTEM, SIGCONT, SIGSTOP, TDI_SUSPENDED, TDI_SWAPPED
 from services.scheduler.runq import loadav, mi_switch, on_cpu, sched_choose, schedcpu
@@ -52,6 +52,7 @@ from services.scheduler.state import (
     ThrExitFrame,
     ThrJoinFrame,
     ThrNewFrame,
+    ThrTurnFrame,
     TimerKind,
     VmdaemonFrame,
     VslockFrame,
@@ -78,6 +79,7 @@ _FRAMES: dict[type, Callable[[Kern, Thread, Any], bool]] = {
     ThrNewFrame: thr_new,
     ThrExitFrame: thr_exit,
     ThrJoinFrame: thr_join,
+    ThrTurnFrame: thr_turn,
     WaitFrame: kern_wait,
     SleepFrame: sleep_call,
     VslockFrame: sysctl_call,

@@ -28,6 +28,7 @@ from services.scheduler.state import (
     ThrExitFrame,
     ThrJoinFrame,
     ThrNewFrame,
+    ThrTurnFrame,
     VslockFrame,
     WaitFrame,
 )
@@ -46,6 +47,7 @@ _NUMBERS = {
     TrapOp.THR_NEW: 435,
     TrapOp.THR_EXIT: 60,
     TrapOp.THR_JOIN: 202,
+    TrapOp.THR_TURN: 202,
 }
 _VFORK = 58
 _UINT_MAX = 0xFFFFFFFF
@@ -88,9 +90,11 @@ def _frame(k: Kern, p: Proc, trap: Trap, row: Syscall) -> Frame | None:
         case TrapOp.WAIT:
             return WaitFrame(trap.a)
         case TrapOp.THR_NEW:
-            return ThrNewFrame(trap.cookie)
+            return ThrNewFrame(trap.cookie, trap.a, trap.b != 0)
         case TrapOp.THR_EXIT:
-            return ThrExitFrame()
+            return ThrExitFrame(trap.a)
+        case TrapOp.THR_TURN:
+            return ThrTurnFrame(trap.a)
         case TrapOp.THR_JOIN:
             return ThrJoinFrame(trap.a)
         case _:

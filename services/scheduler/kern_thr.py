@@ -10,7 +10,7 @@ from services.scheduler.kern_suspend import thread_unsuspend_each
 from services.scheduler.proc_flags import P_HADTHREADS, P_SINGLE_EXIT, TDF_SINTR, TDI_SUSPENDED, Tds
 from services.scheduler.runq import STATCLOCK_US, resetpriority, sched_add, sched_exit
 from services.scheduler.sleepq import msleep, sleepq_remove, wakeup
-from services.scheduler.state import ExitFrame, Proc, Thread, ThrExitFrame, ThrJoinFrame, ThrNewFrame
+from services.scheduler.state import ExitFrame, Proc, Thread, ThrExitFrame, ThrJoinFrame, ThrNewFrame, ThrTurnFrame
 from services.scheduler.upcalls import suspend
 
 
@@ -30,8 +30,15 @@ def thr_new(k: Kern, td: Thread, f: ThrNewFrame) -> bool:
     stack = answer.stacks[0]
     if stack.ok:
         td2 = Thread(
-            f.tid, td.td_pid, td_kstack=stack.td_kstack, td_kstack_pages=stack.td_kstack_pages, td_cookie=f.cookie
+            f.tid,
+            td.td_pid,
+            td_kstack=stack.td_kstack,
+            td_kstack_pages=stack.td_kstack_pages,
+            td_cookie=f.cookie,
+            td_number=f.number,
         )
+        if f.turn:
+            k.s.allproc[td.td_pid].p_turn = f.number
         _thread_link(k, td, td2)
     return True
 
@@ -50,27 +57,58 @@ def _thread_link(k: Kern, td: Thread, td2: Thread) -> None:
     sched_add(k, td2)
 
 
-def thr_exit(k: Kern, td: Thread, f: ThrExitFrame) -> bool:  # noqa: ARG001 - all frames' functions take theirs
+def thr_exit(k: Kern, td: Thread, f: ThrExitFrame) -> bool:
     """kern_thr_exit: the thread is gone; the last one of a process ends the process."""
-    if len(k.s.allproc[td.td_pid].p_threads) == 1:
+    p = k.s.allproc[td.td_pid]
+    if len(p.p_threads) == 1:
         td.td_frame = ExitFrame(0)
     else:
+        if p.p_turn == td.td_number:
+            _give_turn(k, p, f.turn)
         _thread_exit(k, td)
     return False
 
 
 def thr_join(k: Kern, td: Thread, f: ThrJoinFrame) -> bool:
-    """A program waits, in _umtx_op, for the thread that runs `f.cookie`; False: it sleeps."""
+    """A program waits, in _umtx_op, for the end of thread `f.number`; False: it sleeps."""
     p = k.s.allproc[td.td_pid]
-    if p.p_sig or must_exit(p, td) or all(other.td_cookie != f.cookie for other in p.p_threads):
+    if p.p_sig or must_exit(p, td) or not _lives(p, f.number):
         return True
-    msleep(k, td, _join_channel(f.cookie), 0, "umtxn", catch=True)
+    msleep(k, td, _join_channel(p, f.number), 0, "umtxn", catch=True)
     return False
 
 
-def _join_channel(cookie: int) -> str:
+def thr_turn(k: Kern, td: Thread, f: ThrTurnFrame) -> bool:
+    """Threads of a captured program run in turn, as they were recorded: a lock of theirs; False: it sleeps for it."""
+    p = k.s.allproc[td.td_pid]
+    if f.step == 0:
+        f.step = 1
+        if f.number != td.td_number and _lives(p, f.number):
+            _give_turn(k, p, f.number)
+    if p.p_sig or must_exit(p, td) or p.p_turn == td.td_number:
+        return True
+    msleep(k, td, _turn_channel(p, td.td_number), 0, "umtxn", catch=True)
+    return False
+
+
+def _give_turn(k: Kern, p: Proc, number: int) -> None:
+    """The turn goes to a thread, to the first one if that has ended."""
+    p.p_turn = number if _lives(p, number) else p.p_threads[0].td_number
+    wakeup(k, _turn_channel(p, p.p_turn))
+
+
+def _lives(p: Proc, number: int) -> bool:
+    return any(td.td_number == number for td in p.p_threads)
+
+
+def _turn_channel(p: Proc, number: int) -> str:
+    """The word in the program's memory on which a thread waits for its turn."""
+    return f"turn:{p.p_pid}:{number}"
+
+
+def _join_channel(p: Proc, number: int) -> str:
     """The word in the thread's memory that its exit clears."""
-    return f"umtx:{cookie}"
+    return f"umtx:{p.p_pid}:{number}"
 
 
 def _thread_exit(k: Kern, td: Thread) -> None:
@@ -81,7 +119,7 @@ def _thread_exit(k: Kern, td: Thread) -> None:
     p.p_ru.add(td)
     sched_exit(k, p.p_threads[0], td)
     k.ctx.event(Kind.THREAD_EXIT, td.td_tid, td.td_pid, len(p.p_threads))
-    wakeup(k, _join_channel(td.td_cookie))
+    wakeup(k, _join_channel(p, td.td_number))
     if p.p_flag & P_SINGLE_EXIT and len(p.p_threads) == 1:
         wakeup(k, _single_channel(p))
     td.td_state, td.td_frame = Tds.INACTIVE, None

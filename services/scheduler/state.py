@@ -115,6 +115,9 @@ class ThrNewFrame:
     """thr_new of a thread that runs `cookie`."""
 
     cookie: int
+    number: int
+    turn: bool = False
+    """It gets the turn at once."""
     tid: int = 0
     op: int = 0
     """Suspended vm_thread_new."""
@@ -122,14 +125,24 @@ class ThrNewFrame:
 
 @dataclass(slots=True)
 class ThrExitFrame:
-    """thr_exit."""
+    """thr_exit; the turn goes to thread `turn`, if there is one."""
+
+    turn: int = 0
 
 
 @dataclass(slots=True)
 class ThrJoinFrame:
-    """A wait for the end of the thread that runs `cookie`."""
+    """A wait for the end of thread `number`."""
 
-    cookie: int
+    number: int
+
+
+@dataclass(slots=True)
+class ThrTurnFrame:
+    """A hand-over of the turn to thread `number`, and a wait for it: 0 gives it away, 1 waits."""
+
+    number: int
+    step: int = 0
 
 
 @dataclass(slots=True)
@@ -232,6 +245,7 @@ Frame: TypeAlias = (
     | ThrNewFrame
     | ThrExitFrame
     | ThrJoinFrame
+    | ThrTurnFrame
     | WaitFrame
     | SleepFrame
     | VslockFrame
@@ -302,6 +316,8 @@ class Thread:
     """What it does inside the kernel; None: user mode."""
     td_cookie: int = 0
     """Its stream of references; 0: the process' own."""
+    td_number: int = 0
+    """What its program calls it; 0: the process' first."""
 
 
 @dataclass(slots=True)
@@ -364,6 +380,8 @@ class Proc:
     """Factor of its sleeps."""
     p_singlethread: int = 0
     """Thread that asked to remain alone (P_SINGLE_EXIT)."""
+    p_turn: int = 0
+    """Number of the thread whose turn it is, where its threads take turns."""
     p_ru: Rusage = field(default_factory=Rusage)
     p_start_us: int = 0
     p_end_us: int = -1

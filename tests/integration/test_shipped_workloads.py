@@ -27,8 +27,9 @@ def test_desk_is_real_programs_beside_daemons(desk):
     report, groups = desk
     assert report["references"] >= 50_000_000
     assert sum(groups[name]["count"] for name in ("cron", "httpd", "ntpd", "syslogd")) >= 40
-    assert {"python", "sort", "find", "gzip", "sqlite", "perl", "cc1", "awk"} <= set(groups)
+    assert {"python", "sort", "find", "gzip", "sqlite", "perl", "cc1", "awk", "xz"} <= set(groups)
     assert report["pageouts"] > 1000
+    assert report["kstacks"]["cache_hits"] > 50, "programs have threads, whose stacks come from the cache"
 
 
 def test_desk_swaps_out_whole_processes_where_they_may_be(desk):

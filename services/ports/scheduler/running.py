@@ -34,11 +34,13 @@ class TrapOp(IntEnum):
     SLEEP = 10
     """a microseconds, b system call number."""
     THR_NEW = 11
-    """A thread of the same process runs `cookie`."""
+    """A thread of the same process runs `cookie`; a its number, not 0; b 1: it has the turn."""
     THR_EXIT = 12
-    """The thread ends; the last one of a process ends the process."""
+    """The thread ends; the last one of a process ends the process. a: the thread that gets its turn."""
     THR_JOIN = 13
-    """Waits until the thread that runs `a` has ended."""
+    """Waits until thread `a` has ended."""
+    THR_TURN = 14
+    """Gives the turn to thread `a`, 0 is the process' first, and waits for it; its own number: waits only."""
 
 
 @dataclass(slots=True)

@@ -185,7 +185,8 @@ def test_shipped_traces_are_consistent_and_tell_nothing_of_their_machine(path):
     assert header.totals.operations == sum(len(t.ops) for t in trace.tasks)
     memory = [t.runs[fmt.run_kinds(t.runs) != 0] for t in trace.tasks]
     assert header.totals.references == sum(int(fmt.run_refs(runs).sum()) for runs in memory)
-    assert all(t.ops["op"][-1] == Op.EXIT and t.ops["pos"][-1] == len(t.runs) for t in trace.tasks)
+    assert all(t.ops["pos"][-1] == len(t.runs) for t in trace.tasks)
+    assert all(t.ops["op"][-1] in (Op.EXIT, Op.THR_EXIT) for t in trace.tasks)
 
 
 def test_shipped_traces_are_small():

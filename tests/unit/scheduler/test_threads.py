@@ -10,7 +10,7 @@ THR_EXIT = Trap(TrapOp.THR_EXIT)
 
 
 def new(cookie):
-    return Trap(TrapOp.THR_NEW, cookie=cookie)
+    return Trap(TrapOp.THR_NEW, a=cookie, cookie=cookie)
 
 
 def join(cookie):
@@ -75,6 +75,47 @@ def test_the_last_thread_of_a_process_ends_it():
     driver = booted()
     assert driver.report(THR_EXIT).kind is DispatchKind.FINISHED
     assert (driver.row().state, driver.row().status) == ("ended", 0)
+
+
+def turn(number):
+    return Trap(TrapOp.THR_TURN, a=number)
+
+
+def taking_turns():
+    """The first thread of a process has made thread 7, which has the turn, and waits for its own."""
+    driver = booted()
+    driver.report(Trap(TrapOp.THR_NEW, a=7, b=1, cookie=70))
+    run_of(driver, 1, turn(0))
+    assert driver.dispatch.cookie == 70
+    return driver
+
+
+def test_threads_that_take_turns_run_one_at_a_time():
+    driver = taking_turns()
+    for cookie, following, runs in ((70, 0, 1), (1, 7, 70), (70, 0, 1)):
+        assert driver.dispatch.cookie == cookie
+        assert driver.report(turn(following)).cookie == runs
+    assert driver.report(EXIT).kind is DispatchKind.FINISHED
+
+
+def test_a_turn_that_came_back_before_it_was_given_away_is_not_lost():
+    driver = booted()
+    driver.report(Trap(TrapOp.THR_NEW, a=7, b=1, cookie=70))
+    run_of(driver, 70, turn(0))
+    assert driver.dispatch.cookie == 1
+    driver.report(turn(0))
+    assert driver.dispatch.cookie == 1
+
+
+def test_who_ends_hands_the_turn_on_and_it_is_never_with_nobody():
+    driver = taking_turns()
+    assert driver.report(Trap(TrapOp.THR_EXIT, a=99)).cookie == 1, "there is no thread 99"
+    assert driver.report(turn(7)).cookie == 1, "thread 7 has ended"
+
+
+def test_who_waits_for_its_turn_ends_with_its_process():
+    driver = taking_turns()
+    assert driver.report(EXIT).kind is DispatchKind.FINISHED
 
 
 def test_an_exit_ends_all_threads():
