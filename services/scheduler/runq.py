@@ -135,7 +135,7 @@ def sched_exit(k: Kern, parent: Thread, child: Thread) -> None:
 def sched_add(k: Kern, td: Thread, preempted: bool = False) -> None:
     """Put a thread on the tail of its queue, or on the head if it was preempted (SRQ_PREEMPTED)."""
     td.td_state = Tds.RUNQ
-    td.td_runnable_us = max(k.s.now_us, td.td_asleep_since_us)
+    td.td_runnable_us = max(k.s.now_us, td.td_asleep_since_us, td.td_runnable_us)
     forward_wakeup(k)
     seq = k.next_seq()
     heappush(k.s.runq, (td.td_priority // _RQ_PPQ, -seq if preempted else seq, td.td_tid))

@@ -14,6 +14,7 @@ from services.runtime.events import Kind
 from services.scheduler import smp
 from services.scheduler.proc_flags import P_SYSTEM, SIGCONT, SIGKILL, SIGSTOP
 from services.scheduler.runq import FSCALE, STATCLOCK_US, estcpulim, loadav, resetpriority
+from services.scheduler.sleepq import sleepq_remove
 from services.scheduler.state import Cpu
 
 
@@ -73,6 +74,31 @@ def test_a_thread_that_left_a_processor_later_is_waited_for():
     assert smp.wait_for(k, td)
     assert (k.s.now_us, k.s.idle_us) == (td.td_runnable_us, before + 700)
     assert not smp.wait_for(k, td)
+
+
+def test_ticks_do_not_go_back_with_a_processor_that_is_behind():
+    k = spinning(1, ncpu=2).m.core.k
+    begun, ticks = k.s.now_us, k.ticks
+    k.set_time(begun + 7000)
+    k.set_time(begun)
+    assert (k.s.now_us, k.ticks) == (begun, ticks + 7)
+
+
+def test_a_thread_is_runnable_no_earlier_than_it_left_its_processor():
+    driver = spinning(2, ncpu=2)
+    k, td = driver.m.core.k, driver.thread(driver.dispatch.pid)
+    driver.report(sleep(SECOND))
+    td.td_asleep_since_us = k.s.now_us + 500
+    sleepq_remove(k, td)
+    assert td.td_runnable_us == td.td_asleep_since_us
+    assert td.td_sleep_us == 0
+    other = driver.thread(driver.dispatch.pid)
+    driver.m.core.kill([other.td_pid], SIGSTOP)
+    left = driver.dispatch.now_us + 10
+    driver.report(elapsed_us=10)
+    k.set_time(left - 5)
+    driver.m.core.kill([other.td_pid], SIGCONT)
+    assert other.td_runnable_us == left
 
 
 def test_the_first_idle_processor_takes_a_runnable_thread():

@@ -211,6 +211,18 @@ def test_a_suspended_thread_does_not_keep_its_process_from_ending():
     assert driver.row().status == -SIGKILL
 
 
+def test_an_exit_does_not_wait_for_a_thread_that_is_suspended():
+    driver = booted()
+    driver.report(Trap(TrapOp.THR_NEW, cookie=9))
+    sleeper = driver.m.core.k.s.threads[driver.dispatch.tid]
+    driver.report(sleep(60 * SECOND))
+    kill(driver, SIGSTOP)
+    assert sleeper.td_inhibitors == TDI_SLEEPING | TDI_SUSPENDED
+    driver.report(EXIT)
+    assert driver.dispatch.kind is DispatchKind.FINISHED
+    assert driver.row().status == 0
+
+
 def test_a_program_on_another_processor_stops_too():
     driver = booted((1, 0), (2, 0), ncpu=2)
     while len(driver.m.core.k.s.allproc) < 6:
