@@ -36,3 +36,23 @@ def test_freed_memory_is_kept_for_the_next_large_message():
     held = pss_bytes()
     del block
     assert pss_bytes() > held - (4 << 20)
+
+
+SPARSE = """
+import sys
+import services.runtime
+assert "numpy" not in sys.modules
+import numpy as np
+from services.runtime.process import pss_bytes
+held = np.zeros(64 << 20, np.uint8)
+before = pss_bytes()
+held[:: 2 << 20] = 1
+print(pss_bytes() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other hosts do not tell how much memory a process holds")
+def test_arrays_take_the_memory_that_is_touched():
+    kept = {name: value for name, value in os.environ.items() if name != "NUMPY_MADVISE_HUGEPAGE"}
+    done = subprocess.run([sys.executable, "-c", SPARSE], env=kept, capture_output=True, check=True)
+    assert 0 < int(done.stdout) < 4 << 20
