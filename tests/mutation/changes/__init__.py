@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from tests.mutation.change import Change
-from tests.mutation.changes import access, fork, kstack, maps, pager, pages, sleep, swapin, swapout
+from tests.mutation.changes import access, fork, kstack, maps, pager, pages, signals, sleep, swapin, swapout
 
 CHANGES: tuple[Change, ...] = (
     *swapout.CHANGES,
     *swapin.CHANGES,
     *sleep.CHANGES,
+    *signals.CHANGES,
     *fork.CHANGES,
     *kstack.CHANGES,
     *access.CHANGES,
