@@ -165,11 +165,18 @@ def _threads(draw: _Draws) -> int:
     return draw.between(2, 6) if draw.chance(25) else 1
 
 
+_SEGMENTS = (16, 120, 700)
+"""Sizes of System V segments, in pages."""
+
+
 def _phase(draw: _Draws) -> Iterator[str]:
     yield "[[programs.phases]]"
     yield f'pattern = "{draw.of(PATTERNS)}"'
-    pages = draw.between(1, 900)
+    shared = draw.chance(15)
+    pages = draw.of(_SEGMENTS) if shared else draw.between(1, 900)
     yield f'memory = "{pages * 4} KiB"'
+    if shared:
+        yield f"shm = {pages}"  # the key is the size: all that name a segment give it one
     if draw.chance(15):
         yield f'mlock = "{draw.between(1, pages) * 4} KiB"'
     yield f"references = {draw.between(1, 300_000)}"
