@@ -173,7 +173,7 @@ def _phase(draw: _Draws) -> Iterator[str]:
     yield "[[programs.phases]]"
     yield f'pattern = "{draw.of(PATTERNS)}"'
     shared = draw.chance(15)
-    pages = draw.of(_SEGMENTS) if shared else draw.between(1, 900)
+    pages = _SEGMENTS[draw.below(len(_SEGMENTS))] if shared else draw.between(1, 900)
     yield f'memory = "{pages * 4} KiB"'
     if shared:
         yield f"shm = {pages}"  # the key is the size: all that name a segment give it one
