@@ -13,7 +13,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
+_ALLOCATION = ((_M_MMAP_THRESHOLD, 16 << 20), (_M_TRIM_THRESHOLD, 32 << 20), (_M_TOP_PAD, 2 << 20), (_M_ARENA_MAX, 1))
 """Parameters of mallopt(3)."""
 _NEW_OBJECTS = 20_000
 """Objects that are made before Python looks for cycles among them; its default is 700."""
@@ -38,11 +39,12 @@ def keep_freed_memory() -> None:
     """Let the C library keep what large messages needed for the next ones.
 
     By default it takes memory of that size from the host and gives it back for every message, several times over: half
-    of what a message of a mebibyte costs. Other C libraries than glibc are left as they are.
+    of what a message of a mebibyte costs. All threads take from one arena, so that what one freed serves the others: one
+    thread at a time has work. Other C libraries than glibc are left as they are.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        for parameter, size in ((_M_MMAP_THRESHOLD, 16 << 20), (_M_TRIM_THRESHOLD, 32 << 20), (_M_TOP_PAD, 2 << 20)):
-            library.mallopt(parameter, size)
+        for parameter, value in _ALLOCATION:
+            library.mallopt(parameter, value)
 
 
 def collect_rarely() -> None:
