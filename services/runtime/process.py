@@ -39,8 +39,8 @@ def keep_freed_memory() -> None:
     """Let the C library keep what large messages needed for the next ones.
 
     By default it takes memory of that size from the host and gives it back for every message, several times over: half
-    of what a message of a mebibyte costs. All threads take from one arena, so that what one freed serves the others: one
-    thread at a time has work. Other C libraries than glibc are left as they are.
+    of what a message of a mebibyte costs. All threads take from one arena, so that what one freed serves the others:
+    one thread at a time has work. Other C libraries than glibc are left as they are.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         for parameter, value in _ALLOCATION:
