@@ -171,6 +171,15 @@ def test_what_is_not_reserved_cannot_be_released():
         swap_reserve(vm, 1)
 
 
+def test_entries_that_differ_in_their_charge_alone_stay_apart():
+    side = MapSide()
+    space = side.space(2, prot=1)
+    assert change(side, space, "INSERT", 2, 2, prot=3) == OK
+    assert change(side, space, "PROTECT", 2, 2, prot=1) == OK
+    assert [entry.charged for entry in side.vm.space(space).map.entries] == [False, True]
+    assert reserved(side) == 2
+
+
 def test_a_charge_that_is_lost_is_found():
     side = MapSide()
     side.space(3)
