@@ -19,9 +19,9 @@ def boot_id_teller(boot_id: int) -> HandlerWrapper:
 
     def telling(_: str, behavior: Behavior, __: bool) -> Behavior:
         @wraps(behavior)  # what it is marked with goes along
-        def told(request: Any, context: grpc.ServicerContext, *more: Any) -> Any:
+        def told(request: Any, context: grpc.ServicerContext) -> Any:
             context.send_initial_metadata(((KEY, str(boot_id)),))
-            return behavior(request, context, *more)
+            return behavior(request, context)
 
         return told
 

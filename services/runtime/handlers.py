@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import wraps
 from typing import Any
 
 import grpc
 
-Behavior = Callable[..., Any]
-"""A method of a servicer: of a request, or an iterator of them, and the call's context (and, if it is marked as
-`experimental_non_blocking`, of what sends its answers)."""
+Behavior = Callable[[Any, grpc.ServicerContext], Any]
+"""A method of a servicer: of a request, or an iterator of them, and the call's context. Its attributes tell gRPC in
+which threads it is answered."""
 
 
 class HandlerWrapper(grpc.ServerInterceptor):
@@ -45,21 +46,18 @@ def lasting(
 ) -> Behavior:
     """A behaviour inside of a context that lasts as long as the call: a stream's until its end.
 
-    A behaviour that keeps no thread for its stream, as the health service's `Watch`, returns at once and answers from
-    elsewhere: it is left as it is.
-
     Args:
         behavior: What answers.
         streams: It answers with a stream.
         around: Makes the context for a call.
     """
-    if getattr(behavior, "experimental_non_blocking", False):
-        return behavior
 
+    @wraps(behavior)  # what it is marked with goes along
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         with around(context):
             return behavior(request, context)
 
+    @wraps(behavior)
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with around(context):
             yield from behavior(request, context)

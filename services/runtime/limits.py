@@ -10,6 +10,8 @@ CONCURRENT_RPCS_MAX = 64
 """Calls of one server at once, waiting ones included."""
 WORKERS = 8
 """Threads of a service that answer calls: one is in the core at a time, the others wait or tell about the process."""
+WATCHERS_MAX = 32
+"""Threads of a process for those who watch its health; further ones wait."""
 MACHINE_WORKERS = 24
 """Threads that answer calls of machine.proto; a stream holds one."""
 STREAMS_MAX = 16

@@ -137,14 +137,14 @@ def role_guard(boot_id: int, viewer_streams: int) -> HandlerWrapper:
         permitted = needs().get(method, frozenset())
 
         @wraps(behavior)  # what it is marked with goes along
-        def guarded(request: Any, context: grpc.ServicerContext, *more: Any) -> Any:
+        def guarded(request: Any, context: grpc.ServicerContext) -> Any:
             try:
                 roles = admit_caller(context.auth_context(), permitted)
                 if method in STREAMS and not roles & SERVICES:
                     _take_stream(context, free, viewer_streams)
             except Refused as refused:
                 context.abort_with_status(cast("grpc.Status", refusal(refused, boot_id)))
-            return behavior(request, context, *more)
+            return behavior(request, context)
 
         return guarded
 

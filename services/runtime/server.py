@@ -132,7 +132,7 @@ class _Server:
                 ("grpc.so_reuseport", 0),
                 *LARGE_MESSAGES,
                 ("grpc.enable_channelz", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+                ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
             ],
             interceptors=self._interceptors(),
             maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX,

@@ -8,38 +8,47 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from services.runtime.limits import WATCHERS_MAX
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _RETRY_S = 0.5
 
 
+_WATCHERS = ThreadPoolExecutor(WATCHERS_MAX, thread_name_prefix="health-watch")
+"""Threads of those who watch a health: none that answers calls is held by them."""
+
+
 class _Told(health.HealthServicer):  # type: ignore[misc]  # the library is untyped
     """Answers grpc.health.v1, and ends the streams of who watches when the service ends.
 
-    Otherwise each of them would hold up the end until nobody waits any more for calls in flight.
+    Otherwise each of them would hold up the end until nobody waits any more for calls in flight. The library's way to
+    watch without a thread is not used: it sends under a lock for which gRPC's own thread may wait, which must send.
     """
 
     def __init__(self) -> None:
-        self._watchers: set[Callable[[Any], None]] = set()
-        super().__init__()
+        self._watchers: set[Any] = set()
+        super().__init__(experimental_non_blocking=False, experimental_thread_pool=_WATCHERS)
 
-    def Watch(self, request: Any, context: Any, send_response_callback: Callable[[Any], None]) -> None:  # noqa: N802
-        """Follow a status."""
-        self._watchers.add(send_response_callback)
-        context.add_callback(lambda: self._watchers.discard(send_response_callback))
-        super().Watch(request, context, send_response_callback)
+    def Watch(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name of the rpc
+        """Follow a status: an iterator of answers."""
+        watcher = super().Watch(request, context)
+        self._watchers.add(watcher)
+        context.add_callback(lambda: self._watchers.discard(watcher))
+        return watcher
 
     def end(self) -> None:
         """Tell NOT_SERVING for ever, and end the streams."""
         self.enter_graceful_shutdown()
-        for send in list(self._watchers):
-            send(None)
+        for watcher in list(self._watchers):
+            watcher.close()
 
 
 class ServiceHealth:

@@ -1,12 +1,17 @@
 """Settings that make calls cheap: they are in force in a fresh process, and a user's own are left alone."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+from grpc._cython import cygrpc
 
+import clients
+import services
 from services.runtime.process import keep_freed_memory, pss_bytes
 
 SHOW = "import clients, os, sys; print('grpc' in sys.modules, os.environ.get('GRPC_EXPERIMENTS', ''))"
@@ -56,3 +61,12 @@ def test_arrays_take_the_memory_that_is_touched():
     kept = {name: value for name, value in os.environ.items() if name != "NUMPY_MADVISE_HUGEPAGE"}
     done = subprocess.run([sys.executable, "-c", SPARSE], env=kept, capture_output=True, check=True)
     assert 0 < int(done.stdout) < 4 << 20
+
+
+def test_every_option_of_a_channel_or_server_is_one_that_grpc_knows():
+    """It ignores others without a word."""
+    library = Path(cygrpc.__file__).read_bytes()
+    sources = [path for package in (services, clients) for path in Path(package.__path__[0]).rglob("*.py")]
+    options = {name for path in sources for name in re.findall(r'\("(grpc\.[a-z0-9_.]+)", ', path.read_text())}
+    assert len(options) > 10
+    assert [name for name in sorted(options) if name.encode() not in library] == []
