@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from services.physmem.glue import EINVAL, ENOMEM
+from services.physmem.glue import EINVAL, ENOMEM, round_page
 from services.physmem.machine import Machine, ShmSegment, VmSpace
 from services.physmem.map_ops import map_ops
 from services.physmem.ops import MapChangeOp
-from services.physmem.state import OBJ_ONEMAPPING, ObjectType
+from services.physmem.state import OBJ_NOSPLIT, ObjectType
 from services.physmem.swap_reserve import swap_reserve
 from services.physmem.vm_map import VM_INHERIT_SHARE, VM_PROT_READ, VM_PROT_WRITE, VmMapEntry, vm_map_insert
 from services.physmem.vm_object import vm_object_allocate, vm_object_deallocate, vm_object_reference
@@ -51,7 +51,7 @@ def _shmget_allocate_segment(vm: Machine, key: int, size: int) -> ShmId:
         return ShmId(error=ENOMEM)
     obj = vm_object_allocate(vm, ObjectType.DEFAULT, pages)
     obj.charged, obj.charge = True, pages << shift
-    obj.flags &= ~OBJ_ONEMAPPING
+    obj.flags = OBJ_NOSPLIT
     vm.last_shmid += 1
     vm.shmsegs[vm.last_shmid] = ShmSegment(key, size, obj.id)
     return ShmId(vm.last_shmid)
@@ -76,7 +76,7 @@ def shmat(vm: Machine, space: VmSpace, shmid: int, addr: int, flags: int) -> int
     prot = VM_PROT_READ if flags & SHM_RDONLY else VM_PROT_READ | VM_PROT_WRITE
     obj = vm.objects[seg.object]
     vm_object_reference(vm, obj)
-    end = addr + (obj.size << vm.arch.page_shift)
+    end = addr + round_page(vm, seg.size)
     entry = VmMapEntry(addr, end, seg.object, protection=prot, max_protection=prot, inheritance=VM_INHERIT_SHARE)
     if vm_map_insert(vm, space.map, entry) != KernReturn.SUCCESS:
         vm_object_deallocate(vm, obj)
@@ -100,7 +100,7 @@ def shmdt(vm: Machine, space: VmSpace, addr: int, change: MapChangeOp) -> int | 
     """
     if addr not in space.vm_shm:
         return EINVAL
-    size = vm.objects[vm.shmsegs[space.vm_shm[addr]].object].size << vm.arch.page_shift
+    size = round_page(vm, vm.shmsegs[space.vm_shm[addr]].size)
     change.ops = change.ops or [MapOp(MapOpKind.REMOVE, addr, size)]
     sleep = map_ops(vm, space.map, change)
     if sleep is not None:

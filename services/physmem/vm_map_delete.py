@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.physmem import pmap
 from services.physmem.machine import Machine
-from services.physmem.state import OBJ_ONEMAPPING, VmObject
+from services.physmem.state import OBJ_NOSPLIT, OBJ_ONEMAPPING, VmObject
 from services.physmem.swap_reserve import swap_release
 from services.physmem.vm_map import (
     MAP_ENTRY_IN_TRANSITION,
@@ -53,7 +53,7 @@ def vm_map_entry_delete(vm: Machine, map_: VmMap, i: int) -> None:
     first, npages = entry.offset >> shift, (entry.end - entry.start) >> shift
     pmap.pmap_remove(vm, map_.id, pmap.vpn_of(vm, entry.start), pmap.vpn_of(vm, entry.end - 1) + 1)
     obj = vm.objects[entry.object]
-    if obj.ref_count != 1 and obj.flags & OBJ_ONEMAPPING:
+    if obj.ref_count != 1 and obj.flags & (OBJ_NOSPLIT | OBJ_ONEMAPPING) == OBJ_ONEMAPPING:
         vm_object_collapse(vm, obj)
         vm_object_page_remove(vm, obj, first, first + npages)
         if first + npages >= obj.size > first:

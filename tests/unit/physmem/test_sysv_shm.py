@@ -148,6 +148,17 @@ def test_a_segment_that_nobody_removed_outlives_all(side):
     side.verify()
 
 
+def test_detaching_takes_nothing_from_a_segment_however_often(side):
+    shmid = make(side)
+    for cycle in range(3):
+        space = attached(side, shmid)
+        store(side, space, PAGES - 1)
+        assert version(side, space, PAGES - 1) == cycle + 1
+        assert side.core.shmdt(space, BASE, 0).error == 0
+        assert side.vm.objects[side.vm.shmsegs[shmid].object].size == PAGES
+    side.verify()
+
+
 def test_a_child_shares_and_is_counted_by_shmfork_alone(side):
     shmid = make(side)
     parent = attached(side, shmid)
