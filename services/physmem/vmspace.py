@@ -15,7 +15,7 @@ from services.physmem.pmap import (
     pmap_resident_count,
     vpn_of,
 )
-from services.physmem.state import OBJ_ONEMAPPING, ObjectType, VmObject
+from services.physmem.state import OBJ_NOSPLIT, OBJ_ONEMAPPING, ObjectType, VmObject
 from services.physmem.swap_reserve import swap_reserve, swap_reserve_force
 from services.physmem.sysv_shm import shmexit
 from services.physmem.vm_fault import fault_abandon, vm_fault_unwire, vm_object_resident, vm_shadow_entry
@@ -185,7 +185,7 @@ def _vm_map_copy_entry(vm: Machine, old: VmMap, entry: VmMapEntry, new: VmMapEnt
     obj = vm.objects[entry.object]
     if obj.anonymous:
         vm_object_collapse(vm, obj)
-        if obj.flags & OBJ_ONEMAPPING:
+        if obj.flags & (OBJ_NOSPLIT | OBJ_ONEMAPPING) == OBJ_ONEMAPPING:
             obj = _split(vm, entry, obj)
             new.object, new.offset = entry.object, entry.offset
     vm_object_reference(vm, obj)

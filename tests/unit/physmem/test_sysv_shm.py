@@ -159,6 +159,20 @@ def test_detaching_takes_nothing_from_a_segment_however_often(side):
     side.verify()
 
 
+def test_memory_that_joined_a_segment_is_not_split_from_it_by_a_fork(side):
+    """vm_object_coalesce lets anonymous memory behind a segment grow the segment's object, as in C."""
+    shmid = make(side)
+    side.core.shmdt(attached(side, shmid), BASE, 0)
+    space = attached(side, shmid)
+    side.map(space, 2, start=BASE + PAGES * PAGE)
+    side.run(space, runs(record(FIRST + PAGES, STORE), record(FIRST, STORE)))
+    child = side.fork(space)
+    side.run(child, runs(record(FIRST + PAGES, STORE), record(FIRST, STORE)))
+    assert [version(side, one) for one in (space, child)] == [2, 2]
+    assert [version(side, one, PAGES) for one in (space, child)] == [1, 2]
+    side.verify(space, child)
+
+
 def test_a_child_shares_and_is_counted_by_shmfork_alone(side):
     shmid = make(side)
     parent = attached(side, shmid)
