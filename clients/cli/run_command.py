@@ -67,7 +67,7 @@ def run(
         str, typer.Argument(help="Name of a shipped workload (`vmglue workloads`), a .toml file, or random:SEED.")
     ],
     ram: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory, for example '24 MiB'.")] = None,
-    swap: Annotated[str | None, typer.Option(metavar="SIZE", help="Swap space.")] = None,
+    swap: Annotated[str | None, typer.Option(metavar="SIZE", help="Swap space: one SSD of that size.")] = None,
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A sysctl at boot; repeat it.")] = [],  # noqa: B006 - typer copies it
     seed: Annotated[int | None, typer.Option(help="Seed of start times, sleeps and the device.")] = None,
     preempt_seed: Annotated[
