@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TypeVar
 
 import numpy as np
 
 from hardware_sim.arch import Arch
 from hardware_sim.arch import arch as arch_named
 from hardware_sim.mmu import U64Array
-from services.physmem import checkpoint, glue, inspect, kstack_pages, situation, sysv_shm, vm_mmap, vm_pageout
+from services.physmem import checkpoint, glue, inspect, kstack_pages, situation, vm_pageout
 from services.physmem.access import access
 from services.physmem.checks import check_maps, digest_maps
 from services.physmem.imgact import (
@@ -24,16 +23,14 @@ from services.physmem.imgact import (
 from services.physmem.kept_runs import KeptRuns
 from services.physmem.kmem import kmem_check, kmem_read, kmem_write
 from services.physmem.machine import KSTACK_MAX_PAGES, Machine, VmSpace
-from services.physmem.map_ops import map_ops, validate
+from services.physmem.map_calls import MapCalls
 from services.physmem.ops import (
     AccessOp,
     HoldPagesOp,
     ImgactOp,
-    MapChangeOp,
     StackCreateOp,
     StackSwapinOp,
     SwapoffOp,
-    WireOp,
 )
 from services.physmem.page_checks import check_pages, digest_pages
 from services.physmem.pmap import VM_PROT_READ, VM_PROT_WRITE, pmap_resident_count, vpn_of
@@ -43,11 +40,10 @@ from services.physmem.state import publish, vm_pager_flush
 from services.physmem.suspended import suspended
 from services.physmem.swapoff import swap_pager_swapoff
 from services.physmem.sysctls import sysctl_get, sysctl_set
-from services.physmem.vm_map import VmMap, vm_map_trylock, vm_map_unlock
+from services.physmem.vm_map import VmMap
 from services.physmem.vm_page import vm_page_unhold, vm_wait
 from services.physmem.vm_pager import reads_finish, vm_page_lose
 from services.physmem.vmem import Arena
-from services.physmem.vmspace import vmspace_alloc, vmspace_fork, vmspace_free, vmspace_resident_count
 from services.ports.common import (
     Answers,
     CheckpointChunk,
@@ -64,8 +60,6 @@ from services.ports.common import (
 )
 from services.ports.pager import PagerPort
 from services.ports.physmem import (
-    AccessCheck,
-    AccessChecks,
     Accessed,
     Errno,
     Evicted,
@@ -77,9 +71,6 @@ from services.ports.physmem import (
     KmemRange,
     KmemWrite,
     KvaFreed,
-    MapLocks,
-    MapOp,
-    MapResults,
     ObjectsPages,
     PageoutBegin,
     PageoutResult,
@@ -91,42 +82,26 @@ from services.ports.physmem import (
     Placed,
     PlacedFile,
     PlacedStack,
-    Replacement,
     ResidentCounts,
     RssLimit,
     SfBuf,
-    ShmForked,
-    ShmId,
-    SpaceId,
-    SpaceInfo,
-    SpaceInfos,
     StackPages,
     StacksBuilt,
     StacksIn,
     Stamps,
     SwapStack,
-    WiredRanges,
 )
 from services.runtime.checkpoint import Checkpoint
 from services.runtime.context import Context
 from services.runtime.errors import Reason, Refused
-from services.runtime.events import Kind
 from services.runtime.preemption import PreemptStream, arm
 
-AnswerT = TypeVar("AnswerT")
-_ONE_SPACE = "FREEBSD on a machine of more than one address space"
 
-
-class PhysmemCore:
-    """Physical memory and MMU as a deterministic state machine; see PhysmemPort for what each method answers.
-
-    Attributes:
-        vm: State of the machine; there is none before boot.
-    """
+class PhysmemCore(MapCalls):
+    """Physical memory and MMU as a deterministic state machine; see PhysmemPort for what each method answers."""
 
     def __init__(self, ctx: Context, pager: PagerPort) -> None:
         self._ctx, self._pager = ctx, pager
-        self.vm: Machine
         self._kept = KeptRuns()
         self._checkpoint = Checkpoint(ctx, checkpoint.registry(), lambda: checkpoint.take(self.vm), self._restore)
 
@@ -136,12 +111,6 @@ class PhysmemCore:
     def _install(self, vm: Machine) -> None:
         self.vm = vm
         arm(self._ctx, vm.preempt, MemoryPreemption(lambda: self.vm).possible)
-
-    def _done(self, answer: AnswerT) -> AnswerT:
-        """Before a call is answered: the pager hears which swap blocks are free, the counters are what they are."""
-        vm_pager_flush(self.vm)
-        publish(self.vm)
-        return answer
 
     def boot(self, config: PhysmemBoot) -> PhysmemBooted:
         """Build memory anew; everything from before is dropped."""
@@ -166,103 +135,7 @@ class PhysmemCore:
         self._install(vm)
         return self._done(PhysmemBooted(self.vm.cnt.v_page_count, self.vm.cnt.v_free_count))
 
-    # Address spaces
-
-    def vmspace_alloc(self, min: int, max: int) -> SpaceId:
-        """vmspace_alloc: an empty address space; max 0 means the architecture's user range."""
-        arch = self.vm.arch
-        low, high = (min, max) if max else (arch.user_min, arch.user_max)
-        if low >= high or (low | high) & (arch.page_size - 1):
-            raise Refused(Reason.FIELD_OUT_OF_RANGE, "max", hex(high), "a page boundary above min")
-        if self.vm.replacement is not Replacement.FREEBSD and self.vm.spaces:
-            raise Refused(Reason.FIELD_OUT_OF_RANGE, "replacement", self.vm.replacement.name, _ONE_SPACE)
-        return self._done(SpaceId(vmspace_alloc(self.vm, low, high).map.id))
-
-    def vmspace_fork(self, vmspace: int) -> SpaceId:
-        """vmspace_fork: a copy, written pages shared copy on write; ENOMEM if wired pages cannot be copied."""
-        parent = self.vm.space(vmspace)
-        if self.vm.replacement is not Replacement.FREEBSD:
-            raise Refused(Reason.FIELD_OUT_OF_RANGE, "replacement", self.vm.replacement.name, _ONE_SPACE)
-        child = vmspace_fork(self.vm, parent.map)
-        return self._done(SpaceId(child.map.id) if child else SpaceId(0, glue.ENOMEM))
-
-    def vmspace_ref(self, vmspace: int) -> SpaceInfo:
-        """vm_refcnt++ (vm_glue.c:645-648, RFMEM)."""
-        self.vm.space(vmspace).refcnt += 1
-        return inspect.space_info(self.vm, vmspace)
-
-    def vmspace_free(self, vmspaces: list[int]) -> Empty:
-        """vmspace_free: drop one reference of each; the last one removes all mappings."""
-        spaces = [self.vm.space(vmspace) for vmspace in vmspaces]
-        for vmspace, space in zip(vmspaces, spaces, strict=True):
-            if vmspaces.count(vmspace) > space.refcnt:
-                raise Refused(Reason.UNKNOWN_ID, "vmspaces", vmspace, f"at most {space.refcnt} references")
-        for space in spaces:
-            vmspace_free(self.vm, space)
-        return self._done(Empty())
-
-    def vmspace_info(self, vmspaces: list[int]) -> SpaceInfos:
-        """vmspace_resident_count and other figures."""
-        return SpaceInfos([inspect.space_info(self.vm, vmspace) for vmspace in vmspaces])
-
-    def map_ops(self, vmspace: int, ops: list[MapOp], op: int) -> MapResults:
-        """Change an address map; vmspace 0 is kernel_map. `op` resumes a sleeping request."""
-        vm = self.vm
-        validate(vm, ops)
-        map_ = vm.space_map(vmspace)
-        change = vm.resume(op, MapChangeOp) if op else MapChangeOp(vmspace, ops)
-        sleep = map_ops(vm, map_, change)
-        if sleep is None:
-            return self._done(MapResults(results=change.results))
-        return self._done(MapResults(Status.SUSPENDED, vm.suspend(change, sleep, op), list(change.results)))
-
-    def wired_ranges(self, vmspace: int) -> WiredRanges:
-        """Wirings of an address map, the system's and the program's."""
-        return WiredRanges(inspect.wired_ranges(self.vm.space_map(vmspace)))
-
-    def vm_map_trylock(self, vmspaces: list[int]) -> MapLocks:
-        """Try to lock maps exclusively, in order; also tells their resident pages."""
-        maps = [self.vm.space_map(vmspace) for vmspace in vmspaces]
-        locked = [vm_map_trylock(map_) for map_ in maps]
-        return self._done(MapLocks(locked, [vmspace_resident_count(self.vm, map_) for map_ in maps]))
-
-    def vm_map_unlock(self, vmspaces: list[int]) -> Empty:
-        """Unlock maps that trylock locked."""
-        for map_ in [self.vm.space_map(vmspace) for vmspace in vmspaces]:
-            vm_map_unlock(self.vm, map_)
-        return self._done(Empty())
-
-    # vm_glue.c: access checks, wiring, image pages
-
-    def kernacc(self, checks: list[AccessCheck]) -> AccessChecks:
-        """kernacc (vm_glue.c:120-143) for each check."""
-        vm = self.vm
-        return AccessChecks([glue.kernacc(vm, vm.kernel_map, check.addr, check.len, check.rw) for check in checks])
-
-    def useracc(self, vmspace: int, checks: list[AccessCheck]) -> AccessChecks:
-        """useracc (vm_glue.c:154-176) for each check, against the map of the current process."""
-        map_ = self.vm.space(vmspace).map
-        return AccessChecks([glue.useracc(self.vm, map_, check.addr, check.len, check.rw) for check in checks])
-
-    def vslock(self, vmspace: int, addr: int, len: int, op: int) -> Errno:
-        """vslock (vm_glue.c:178-213): wire user pages; EINVAL, ENOMEM, EFAULT or 0."""
-        vm = self.vm
-        map_ = vm.space(vmspace).map
-        wire = vm.resume(op, WireOp) if op else WireOp(vmspace, addr, len)
-        result = glue.vslock(vm, map_, addr, len, wire)
-        return self._wired(wire, result, op, Kind.VSLOCK, (vmspace, addr, len))
-
-    def _wired(self, wire: WireOp, result: int | Suspension, op: int, kind: Kind, about: tuple[int, int, int]) -> Errno:
-        """The answer of a call that wires: its sleep, or its errno with the event that tells of it."""
-        if isinstance(result, Suspension):
-            return self._done(Errno(Status.SUSPENDED, self.vm.suspend(wire, result, op)))
-        self.vm.ctx.event(kind, *about, result)
-        return self._done(Errno(error=result))
-
-    def vsunlock(self, vmspace: int, addr: int, len: int) -> Empty:
-        """vsunlock (vm_glue.c:215-223)."""
-        glue.vsunlock(self.vm, self.vm.space(vmspace).map, addr, len)
-        return self._done(Empty())
+    # Swap devices
 
     def swapon(self, device: int) -> Errno:
         """sys_swapon of one of the machine's swap devices: ENODEV, EBUSY or 0."""
@@ -283,69 +156,6 @@ class PhysmemCore:
         if sleep is not None:
             return self._done(Errno(Status.SUSPENDED, vm.suspend(swapoff, sleep, op)))
         return self._done(Errno())
-
-    # vm_mmap.c: wiring by programs
-
-    def mlock(self, vmspace: int, addr: int, len: int, memlock: int, op: int) -> Errno:
-        """vm_mlock: wire pages for the program, within RLIMIT_MEMLOCK (bytes); EINVAL, ENOMEM, EAGAIN or 0."""
-        vm = self.vm
-        map_ = vm.space(vmspace).map
-        wire = vm.resume(op, WireOp) if op else WireOp(vmspace, addr, len, user=True)
-        result = vm_mmap.vm_mlock(vm, map_, addr, len, memlock, wire)
-        return self._wired(wire, result, op, Kind.MLOCK, (vmspace, addr, len))
-
-    def munlock(self, vmspace: int, addr: int, len: int) -> Errno:
-        """sys_munlock: take the program's wiring off a range; EINVAL, ENOMEM or 0."""
-        error = vm_mmap.sys_munlock(self.vm, self.vm.space(vmspace).map, addr, len)
-        self.vm.ctx.event(Kind.MUNLOCK, vmspace, addr, len, error)
-        return self._done(Errno(error=error))
-
-    def mlockall(self, vmspace: int, how: int, memlock: int, op: int) -> Errno:
-        """sys_mlockall: wire what is mapped (MCL_CURRENT 1), will be (MCL_FUTURE 2); EINVAL, ENOMEM, EAGAIN or 0."""
-        vm = self.vm
-        map_ = vm.space(vmspace).map
-        wire = vm.resume(op, WireOp) if op else WireOp(vmspace, 0, 0, user=True)
-        result = vm_mmap.sys_mlockall(vm, map_, how, memlock, wire)
-        return self._wired(wire, result, op, Kind.MLOCKALL, (vmspace, how, memlock))
-
-    def munlockall(self, vmspace: int) -> Errno:
-        """sys_munlockall: take all wirings of the program off, and wire nothing in future; ENOMEM or 0."""
-        error = vm_mmap.sys_munlockall(self.vm, self.vm.space(vmspace).map)
-        self.vm.ctx.event(Kind.MUNLOCKALL, vmspace, error)
-        return self._done(Errno(error=error))
-
-    # sysv_shm.c
-
-    def shmget(self, key: int, size: int, flags: int) -> ShmId:
-        """kern_shmget: the System V segment of a key, made with IPC_CREAT 01000 (IPC_EXCL 02000) or for key 0."""
-        found = sysv_shm.shmget(self.vm, key, size, flags)
-        self.vm.ctx.event(Kind.SHMGET, found.shmid, key, size, found.error)
-        return self._done(found)
-
-    def shmat(self, vmspace: int, shmid: int, addr: int, flags: int) -> Errno:
-        """kern_shmat: map a segment at an address (SHM_RDONLY 010000, SHM_RND 020000); EINVAL, EMFILE, ENOMEM or 0."""
-        error = sysv_shm.shmat(self.vm, self.vm.space(vmspace), shmid, addr, flags)
-        self.vm.ctx.event(Kind.SHMAT, vmspace, shmid, addr, error)
-        return self._done(Errno(error=error))
-
-    def shmdt(self, vmspace: int, addr: int, op: int) -> Errno:
-        """kern_shmdt: unmap the segment that is attached at an address; EINVAL or 0."""
-        vm = self.vm
-        space = vm.space(vmspace)
-        change = vm.resume(op, MapChangeOp) if op else MapChangeOp(vmspace, [])
-        error = sysv_shm.shmdt(vm, space, addr, change)
-        if isinstance(error, Suspension):
-            return self._done(Errno(Status.SUSPENDED, vm.suspend(change, error, op)))
-        vm.ctx.event(Kind.SHMDT, vmspace, addr, error)
-        return self._done(Errno(error=error))
-
-    def shmctl_rmid(self, shmid: int) -> Errno:
-        """kern_shmctl with IPC_RMID: the last detachment frees the segment; EINVAL or 0."""
-        return self._done(Errno(error=sysv_shm.shmctl_rmid(self.vm, shmid)))
-
-    def shmfork(self, parent: int, child: int) -> ShmForked:
-        """shmfork (vm_glue.c:656-657): a child has attached what its parent has."""
-        return self._done(ShmForked(sysv_shm.shmfork(self.vm, self.vm.space(parent), self.vm.space(child))))
 
     # vm_glue.c: image pages
 
