@@ -84,7 +84,7 @@ def test_counters_that_add_up():
         ("vmglue.pager.device_pages_written", 63, "devices have written is 63, expected exactly v_swappgsout, 64"),
         ("vm.stats.vm.v_swapin", 21, "v_swapin is 21"),
         ("vm.stats.vm.v_swapout", 1, "v_swappgsout is 64, expected at most 32 v_swapout, 32"),
-        ("vmglue.pager.swap_used", 45, "swap_used + swap_avail is 101, expected exactly pages of vm.swap_total, 100"),
+        ("vmglue.pager.swap_used", 45, "101, expected exactly pages of vm.swap_total + swap_surplus, 100"),
     ],
 )
 def test_a_counter_that_does_not(name, value, says):
