@@ -73,7 +73,9 @@ def kind_of(hint: Any, descriptor: FieldDescriptor | None) -> Kind:
         return _list(kind_of(typing.get_args(hint)[0], descriptor))
     if origin in (types.UnionType, typing.Union):
         return _optional(kind_of(_without_none(hint), descriptor))
-    if hint in (bool, str, bytes):
+    if hint is bytes:
+        return _octets()
+    if hint in (bool, str):
         return _plain(hint)
     if issubclass(hint, IntEnum):
         return _enum(hint, descriptor.enum_type if descriptor else None)
@@ -253,6 +255,20 @@ def _plain(cls: type) -> Kind:
     return Kind(check, plain=cls)
 
 
+def _octets() -> Kind:
+    """Bytes, or a view of somebody's: within a process nothing is copied, a message has its own."""
+
+    def check(value: Any) -> None:
+        view = isinstance(value, memoryview) and value.readonly and value.format == "B" and value.c_contiguous
+        if not (view or isinstance(value, bytes)):
+            raise _misfit(value, "bytes")
+
+    def encode(value: Any) -> Any:
+        return bytes(value) if value.__class__ is memoryview else value
+
+    return Kind(check, encode, plain=bytes)
+
+
 def _enum(cls: type[IntEnum], descriptor: EnumDescriptor | None) -> Kind:
     expected = f"one of {', '.join(member.name for member in cls)}"
 
@@ -293,8 +309,9 @@ def _list(item: Kind) -> Kind:
             except Refused as refused:
                 raise _below(refused, f"[{i}]") from None
 
-    if encode is None or decode is None:
-        return Kind(check, None, list)
+    encode_all = None if encode is None else lambda values: [encode(value) for value in values]
+    if decode is None:
+        return Kind(check, encode_all, list)
 
     def decode_all(values: Iterable[Any]) -> list[Any]:
         decoded: list[Any] = []
@@ -304,7 +321,7 @@ def _list(item: Kind) -> Kind:
             raise _below(refused, f"[{len(decoded)}]") from None
         return decoded
 
-    return Kind(check, lambda values: [encode(value) for value in values], decode_all)
+    return Kind(check, encode_all, decode_all)
 
 
 def _optional(inner: Kind) -> Kind:

@@ -67,3 +67,11 @@ def test_nobody_else_has_the_names(issued):
     issuing.issue(1, task, 0, 1, 1, 0, 0)
     References(issuing.kernel).issue(1, task, 0, 1, 1, 0, 0)
     assert len(physmem.kept) == 2
+
+
+def test_records_are_shown_and_not_copied(issued):
+    issuing, physmem, task = issued
+    issuing.issue(1, task, 0, 4, 1, 0, 0)
+    (kept,) = physmem.kept.values()
+    assert np.shares_memory(kept, task.runs)
+    assert not kept.flags.writeable

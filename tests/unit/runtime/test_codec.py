@@ -147,3 +147,21 @@ def test_a_type_without_a_place_in_a_port_is_refused():
 
 def test_codecs_are_derived_once():
     assert dataclass_codec(Suspension, None) is dataclass_codec(Suspension, None)
+
+
+def test_a_view_of_bytes_fits_where_bytes_do_and_a_message_has_its_own():
+    rpc, view = RPCS["vmglue.physmem.v1.access_kept"], memoryview(b"12345678")
+    arguments = (1, "name", view, 0, 1, 5, 0, 0)
+    hints = dict(HINTS["vmglue.physmem.v1.access_kept"])
+    del hints["return"]
+    Fields(hints, None).check(arguments)
+    assert rpc.arguments.decode(rpc.request(**rpc.arguments.encode(arguments)))[2] == b"12345678"
+
+
+@pytest.mark.parametrize(
+    "view", [memoryview(bytearray(b"12345678")), memoryview(b"12345678").cast("Q"), memoryview(b"12345678")[::2]]
+)
+def test_a_view_that_may_change_or_is_not_of_whole_bytes_is_refused(view):
+    with pytest.raises(Refused) as refused:
+        Fields({"runs": bytes}, None).check((view,))
+    assert (refused.value.field, refused.value.expected) == ("runs", "bytes")
