@@ -43,8 +43,10 @@ RUN groupadd --system --gid 10001 vmglue \
         /var/lib/vmglue /etc/vmglue /etc/vmglue/own /etc/vmglue/authority /etc/vmglue/redis /etc/vmglue/pager \
         /etc/vmglue/physmem /etc/vmglue/kstack /etc/vmglue/scheduler /etc/vmglue/orchestrator \
         /etc/vmglue/operator /etc/vmglue/viewer
+# Safe path: what lies in the working folder, the volume of a swap file, is never imported.
 ENV PATH=/opt/venv/bin:$PATH \
     NUMBA_CACHE_DIR=/tmp/numba \
+    PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1
 USER vmglue
 WORKDIR /var/lib/vmglue

@@ -1,5 +1,5 @@
 # Sourced by ./vmglue and ./run-tests: makes the virtual environment .venv, or brings it up to date.
-# POSIX sh. The caller has set `root` to the repository's folder.
+# POSIX sh. The caller has set `root` to the repository's folder. -I: what lies in the folder of whoever calls is not run.
 
 say() { printf 'vmglue: %s\n' "$*" >&2; }
 
@@ -7,8 +7,8 @@ say() { printf 'vmglue: %s\n' "$*" >&2; }
 find_python() {
     without_venv=
     for candidate in python3.13 python3.12 python3.11 python3; do
-        "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
-        if "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
+        "$candidate" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+        if "$candidate" -I -c 'import ensurepip, venv' 2>/dev/null; then
             printf '%s\n' "$candidate"
             return 0
         fi
@@ -38,14 +38,14 @@ environment() {
         fi
     done
     extras=$1
-    if "$root/.venv/bin/python" -c '' 2>/dev/null; then
+    if "$root/.venv/bin/python" -I -c '' 2>/dev/null; then
         say "bringing .venv up to date (a few seconds)"
     else
         python=$(find_python) || return 1
         say "making .venv with $python (once; one to three minutes, downloads about 200 MB)"
-        "$python" -m venv --clear "$root/.venv" || return 1
+        "$python" -I -m venv --clear "$root/.venv" || return 1
     fi
-    "$root/.venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --editable "$root[$extras]" >&2 || {
+    "$root/.venv/bin/python" -I -m pip install --quiet --quiet --disable-pip-version-check --editable "$root[$extras]" >&2 || {
         say "the installation failed; pip's reason stands above"
         return 1
     }

@@ -90,7 +90,7 @@ class EmbeddedRedis:
         path, log = directory / "redis.sock", directory / "redis.log"
         command = [str(find_server()), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "600"]
         command += ["--save", "", "--appendonly", "no", "--dir", str(directory), "--maxmemory", MEMORY_MAX]
-        launcher = [sys.executable, "-S", "-E", "-c", _LAUNCHER, str(os.getpid())]
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
         with log.open("ab") as output:
             process = subprocess.Popen(
                 launcher + command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -251,7 +251,7 @@ def _spawn(
     stack.callback(_stop, started)
     for name in SERVICES:
         log = directory / f"{name}.log"
-        command = [sys.executable, "-m", f"services.{name}", "--listen", addresses[name], "--machine", machine]
+        command = [sys.executable, "-P", "-m", f"services.{name}", "--listen", addresses[name], "--machine", machine]
         command += ["--die-with-parent", str(os.getpid())]
         for upstream in UPSTREAMS[name]:
             command += ["--upstream", f"{upstream}={addresses[upstream]}"]

@@ -22,7 +22,7 @@ def echo_call() -> Iterator[Callable[[KernaccRequest], KernaccRequest]]:
     """A function that sends a message to an echo process over a Unix socket, as the services are reached."""
     with tempfile.TemporaryDirectory(prefix="vmglue-bench-") as directory:
         address = f"unix:{Path(directory) / 'echo.sock'}"
-        command = [sys.executable, "-m", "clients.bench.echo_server", address]
+        command = [sys.executable, "-P", "-m", "clients.bench.echo_server", address]
         process = subprocess.Popen(command, stdin=subprocess.PIPE)
         try:
             with grpc.insecure_channel(address) as channel:

@@ -66,7 +66,7 @@ def protection() -> list[Figure]:
 def _pager(options: Sequence[str], tls: Tls | None, environment: dict[str, str]) -> Iterator[Callable[[], object]]:
     """A pager of its own, and a function that calls it once."""
     address = f"127.0.0.1:{_free_port()}"
-    command = [sys.executable, "-m", "services.pager", "--listen", address, "--die-with-parent", *options]
+    command = [sys.executable, "-P", "-m", "services.pager", "--listen", address, "--die-with-parent", *options]
     if tls is not None:
         command += ["--tls-cert", str(tls.cert), "--tls-key", str(tls.key), "--tls-ca", str(tls.ca)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith((_OTEL, "VMGLUE_"))}
@@ -88,7 +88,7 @@ def _pager(options: Sequence[str], tls: Tls | None, environment: dict[str, str])
 def _bare_pager() -> Iterator[Callable[[], object]]:
     """A pager with its port alone, and a function that calls it once."""
     address = f"127.0.0.1:{_free_port()}"
-    process = subprocess.Popen([sys.executable, "-m", "clients.bench.bare_pager", address], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-P", "-m", "clients.bench.bare_pager", address], stdin=subprocess.PIPE)
     try:
         with open_channel(address) as channel:
             grpc.channel_ready_future(channel).result(READY_S)

@@ -292,7 +292,7 @@ def _detach() -> int:
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "-d")]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "clients", *arguments],
+            [sys.executable, "-P", "-m", "clients", *arguments],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     deadline = time.monotonic() + _READY_S

@@ -23,6 +23,7 @@ from made_trace import make_workload  # noqa: E402 - it lies in another folder o
 
 from clients.exits import Exit  # noqa: E402 - after the path is set
 
+COMMAND = Path(sys.executable).with_name("vmglue")
 MARK = "VMGLUE_TEST_MARK"
 
 
@@ -44,7 +45,7 @@ class Commands:
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "clients", *map(str, arguments)],
+            [COMMAND, *map(str, arguments)],
             env=self.environment,
             cwd=self.home / "work",
             stdout=subprocess.PIPE,
@@ -355,3 +356,14 @@ def test_the_state_file_of_a_killed_system_is_not_believed(vmglue):
     again = vmglue.run("up", "--detach", "--wiring", "local")
     assert again.returncode == Exit.OK, again.stderr
     assert vmglue.run("down").returncode == Exit.OK
+
+
+def test_what_lies_in_the_callers_folder_is_not_run(vmglue):
+    for module in ("structlog", "grpc", "ctypes", "services", "clients"):
+        stranger = vmglue.home / "work" / f"{module}.py"
+        stranger.write_text("import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\n")
+    up = vmglue.run("up", "--detach")
+    assert up.returncode == Exit.OK, up.stderr
+    assert vmglue.run("down").returncode == Exit.OK
+    assert sorted(path.name for path in (vmglue.home / "work").glob("*.ran")) == []
+    assert vmglue.leftovers(wait_s=10) == []

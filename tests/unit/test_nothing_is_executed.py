@@ -1,4 +1,4 @@
-"""No module of ours can run what stands in a message or a file."""
+"""No module of ours can run what stands in a message or a file, or lies in the folder of whoever calls."""
 
 from __future__ import annotations
 
@@ -49,3 +49,16 @@ def test_what_is_looked_for_is_found(text):
 def test_nothing_of_it_is_in_our_modules():
     assert len(SOURCES) > 150
     assert {path.name: found for path in SOURCES if (found := list(dangers(ast.parse(path.read_text()))))} == {}
+
+
+def interpreters(tree):
+    """The option with which each Python that is started finds its modules."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List) and node.elts and ast.unparse(node.elts[0]) == "sys.executable":
+            yield ast.literal_eval(node.elts[1])
+
+
+def test_every_python_that_is_started_leaves_the_working_folder_alone():
+    options = [option for path in SOURCES for option in interpreters(ast.parse(path.read_text()))]
+    assert len(options) >= 6
+    assert set(options) == {"-I", "-P"}
