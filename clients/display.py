@@ -159,6 +159,7 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if report["profile"]:
         figures.insert(-1, ("wall time", _profile(report["profile"])))
+        figures.insert(-1, ("wall split", _split(report["wall_split"])))
         if report["processor_seconds"]:
             spent = ", ".join(f"{name} {seconds} s" for name, seconds in report["processor_seconds"].items())
             figures.insert(-1, ("processors", spent))
@@ -193,6 +194,10 @@ def _profile(rows: Sequence[Mapping[str, Any]]) -> str:
     *calls, own = rows
     words = [f"{row['what']} {row['seconds']:.2f} s in {row['calls']:,}" for row in calls[:5]]
     return ", ".join([*words, f"{own['what']} {own['seconds']:.2f} s"])
+
+
+def _split(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{row['part']} {row['share']:.1f} %" for row in rows)
 
 
 def _recovery(row: Mapping[str, int]) -> str:

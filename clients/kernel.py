@@ -13,7 +13,7 @@ from services.ports.kstack import KstackPort
 from services.ports.pager import PagerPort
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import SchedulerPort
-from services.runtime.context import Context
+from services.runtime.context import Context, WallTime
 from services.runtime.counters import AbsentBoard, CounterBoard, MemoryBoard
 from services.runtime.errors import ServiceFault, ServiceLost
 from services.runtime.process import keep_freed_memory, pss_bytes
@@ -48,6 +48,7 @@ class Kernel:
     board: CounterBoard
     wiring: str
     _describe: Callable[[], list[dict[str, Any]]]
+    _wall: Callable[[], Mapping[str, WallTime]] = dict
     _closers: list[Callable[[], None]] = field(default_factory=list)
     channels: dict[str, grpc.Channel] = field(default_factory=dict)
     tracing: Tracing | None = None
@@ -67,6 +68,14 @@ class Kernel:
     def service_rows(self) -> list[dict[str, Any]]:
         """A row for each service: name, pid, address and pss_bytes (proportional set size; 0: not known)."""
         return self._describe()
+
+    def wall_times(self) -> Mapping[str, WallTime]:
+        """Where each service's wall time went since it started, by name.
+
+        Raises:
+            ServiceLost: One does not answer.
+        """
+        return self._wall()
 
     def hang_up(self) -> None:
         """End the calls in flight, which raise ServiceLost, and refuse more."""
@@ -99,6 +108,7 @@ def local_kernel(allow_inject: bool = False) -> Kernel:
         board=board,
         wiring="local",
         _describe=_local_rows,
+        _wall=lambda: system.wall,
         _closers=[system.close],
     )
 
@@ -133,6 +143,7 @@ def connect_kernel(
         board=board,
         wiring="grpc",
         _describe=partial(_remote_rows, channels, addresses),
+        _wall=partial(_remote_wall_times, channels),
         _closers=[channel.close for channel in channels.values()] + ([tracing.close] if tracing is not None else []),
         channels=channels,
         tracing=tracing,
@@ -151,6 +162,16 @@ def _remote_rows(channels: Mapping[str, Any], addresses: Mapping[str, str]) -> l
             row.update(pid=info.pid, pss_bytes=info.pss_bytes)
         rows.append(row)
     return rows
+
+
+def _remote_wall_times(channels: Mapping[str, Any]) -> dict[str, WallTime]:
+    from services.runtime.remote import node_info
+
+    found = {name: node_info(channel, name).wall for name, channel in channels.items()}
+    return {
+        name: WallTime(core_s=wall.core_s, below_s=wall.below_s, board_s=wall.board_s, walk_s=wall.walk_s)
+        for name, wall in found.items()
+    }
 
 
 def _local_rows() -> list[dict[str, Any]]:

@@ -183,6 +183,7 @@ def build_report(
         "services": kernel.service_rows(),
         **_counters(kernel, merged),
         "profile": [],
+        "wall_split": [],
         "processor_seconds": {},
         "identities": violated(merged, rows, stats),
         "samples": samples.series,

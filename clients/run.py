@@ -114,6 +114,8 @@ class Run:
         Raises:
             ServiceLost: A service cannot be reached any more.
         """
+        if self.profile is not None:
+            self.profile.begin()
         self._resumed = time.monotonic()
         try:
             with self.kernel.span(f"run {self.workload.name}"):
@@ -126,6 +128,8 @@ class Run:
             return Ending.INVARIANT
         finally:
             self.wall_s, self._resumed = self._wall_s(), None
+            if self.profile is not None:
+                self.profile.end()
 
     def progress(self) -> Progress:
         """Where the run is; asks nobody, pages and processes are those of the last sample."""
@@ -150,6 +154,7 @@ class Run:
         report = build_report(self.orchestrator, self.samples, self.wall_s, ending, self.detail)
         if self.profile is not None:
             report["profile"] = self.profile.rows(self.wall_s)
+            report["wall_split"] = self.profile.split()
             report["processor_seconds"] = self.profile.processor_s()
         return report
 

@@ -15,20 +15,21 @@ from services.ports.pager import PagerPort
 from services.ports.physmem import PhysmemPort
 from services.ports.scheduler import SchedulerPort
 from services.runtime.binding import local
-from services.runtime.context import Context
+from services.runtime.context import Context, WallTime
 from services.runtime.counters import CounterBoard
 from services.scheduler.core import SchedulerCore
 
 
 @dataclass(frozen=True, slots=True)
 class LocalSystem:
-    """Cores of one process, as ports for a caller."""
+    """Cores of one process, as ports for a caller, and where their wall time goes, by name."""
 
     pager: PagerPort
     physmem: PhysmemPort
     kstack: KstackPort
     scheduler: SchedulerPort
     cores: tuple[PagerCore, PhysmemCore, KstackCore, SchedulerCore]
+    wall: dict[str, WallTime]
 
     def close(self) -> None:
         """Give back memory and the swap file."""
@@ -61,6 +62,7 @@ def compose_local(caller: Context, board: CounterBoard, allow_inject: bool) -> L
         kstack=local(KstackPort, kstack, contexts["kstack"], caller, board),
         scheduler=local(SchedulerPort, scheduler, contexts["scheduler"], caller, board),
         cores=(pager, physmem, kstack, scheduler),
+        wall={name: ctx.wall for name, ctx in contexts.items()},
     )
 
 

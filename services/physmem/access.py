@@ -83,11 +83,13 @@ def access(
 
 def _walk(vm: Machine, map_: VmMap, runs: U64Array, budget_us: int, batch: _Batch) -> FaultOp | None:
     """Execute records up to the next fault; None if the batch or the budget is at its end."""
-    outcome, pages = batch.outcome, vm.pages.np
+    outcome, pages, wall = batch.outcome, vm.pages.np, vm.ctx.wall
+    begun = wall.clock()
     walked = walk(
         vm.mmu, vm.ram, pages.object, pages.pindex, map_.id, runs, outcome.next_record,
         budget_us - outcome.elapsed_us, outcome.phase, vm.mips, vm.seed,
     )  # fmt: skip
+    wall.walk_s += wall.clock() - begun
     outcome.next_record, outcome.phase = walked.next_record, walked.phase
     outcome.elapsed_us += walked.elapsed_us
     outcome.references += walked.references

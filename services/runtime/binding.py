@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Callable, Sequence
 from functools import cache
+from time import perf_counter
 from typing import Any, TypeVar, cast
 
 from services.runtime.codec import Fields
@@ -84,6 +85,7 @@ def local(port: Callable[..., Port], core: Any, core_ctx: Context, caller_ctx: C
         board: Where counters are published.
     """
     board.attach(core_ctx)
+    core_ctx.wall.clock = perf_counter
     reads = reads_of(port)
     bound = type(f"Local{getattr(port, '__name__', 'Port')}", (), {})()
     for name in methods_of(port):
@@ -116,16 +118,22 @@ def _reading(
     """Wrap a method that only reads: it is answered also after a panic, and leaves the clock alone."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        called = perf_counter()
         args = arrange(args, kwargs)
         caller.calls += 1
         if not ctx.booted:
             admit(ctx, name, reads=True)
+        entered = perf_counter()
         try:
-            return method(*args)
+            answer = method(*args)
         except KernelPanic as panic:
             stop(ctx, panic)
             board.publish(ctx)
             raise
+        left = perf_counter()
+        ctx.wall.core_s += left - entered
+        caller.wall.below_s += left - called
+        return answer
 
     return call
 
@@ -137,11 +145,13 @@ def _changing(
     boots = name == "boot"
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        called = perf_counter()
         args = arrange(args, kwargs)
         caller.calls += 1
         if ctx.stopped or not ctx.booted:
             admit(ctx, name, reads=False)
         ctx.now_us, ctx.ticks = caller.now_us, caller.ticks
+        entered = perf_counter()
         try:
             answer = method(*args)
         except Refused:
@@ -152,10 +162,15 @@ def _changing(
             raise
         if boots:
             ctx.booted, ctx.stopped = True, ""
+        left = perf_counter()
         board.publish(ctx)
+        published = perf_counter()
         upcalls = ctx.upcalls
         if upcalls:
             caller.upcalls.absorb(ctx.take_upcalls())
+        ctx.wall.core_s += left - entered
+        ctx.wall.board_s += published - left
+        caller.wall.below_s += perf_counter() - called
         return answer
 
     return call

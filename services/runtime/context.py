@@ -15,6 +15,29 @@ def _unbound(service: str, names: Sequence[str]) -> dict[str, int]:
     raise LookupError(f"no port of {service} is bound to this context; {list(names)} cannot be read")
 
 
+def _no_clock() -> float:
+    return 0.0
+
+
+@dataclass(slots=True)
+class WallTime:
+    """Where a process's wall time went since it started; a measurement, no state: no checkpoint has it.
+
+    Attributes:
+        clock: Reads a clock, in seconds; a context without a wiring has one that stands.
+        core_s: Seconds that the service's calls spent in its core, what they waited for below included.
+        below_s: Seconds that its own calls took until they were answered.
+        board_s: Seconds for which counters and events were published.
+        walk_s: Of `core_s`, seconds in the compiled walk over references.
+    """
+
+    clock: Callable[[], float] = _no_clock
+    core_s: float = 0.0
+    below_s: float = 0.0
+    board_s: float = 0.0
+    walk_s: float = 0.0
+
+
 @dataclass(slots=True)
 class Context:
     """What a core sees of the world; the binding sets the clock before each call and collects the up-calls after it.
@@ -34,6 +57,7 @@ class Context:
         seen: Last publication that this caller has heard of, by service. Kept by the binding.
         boot_ids: Process incarnation that answered this caller, by service. Kept by the binding.
         calls: Calls that this caller made. Kept by the binding.
+        wall: Where wall time went. Kept by the binding.
     """
 
     service: str
@@ -52,6 +76,7 @@ class Context:
     seen: dict[str, int] = field(default_factory=dict)
     boot_ids: dict[str, int] = field(default_factory=dict)
     calls: int = 0
+    wall: WallTime = field(default_factory=WallTime)
     log: EventLog = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from protos import common_pb2, common_pb2_grpc
+from services.runtime.context import WallTime
 from services.runtime.process import package_version, pss_bytes
 from services.runtime.redis_board import RedisBoard
 from services.runtime.servicer import Node
@@ -56,7 +57,13 @@ def describe(node: Node) -> common_pb2.GetInfoResponse:
         calls=node.calls,
         trouble=node.health.trouble if node.health is not None else "",
         board_lag_ms=board_lag_ms(node),
+        wall=wall_time(ctx.wall),
     )
+
+
+def wall_time(wall: WallTime) -> common_pb2.WallTime:
+    """Where the process's wall time went, as a message."""
+    return common_pb2.WallTime(core_s=wall.core_s, below_s=wall.below_s, board_s=wall.board_s, walk_s=wall.walk_s)
 
 
 def board_lag_ms(node: Node) -> int:

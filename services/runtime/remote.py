@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
@@ -142,6 +143,7 @@ class _Remote:
         encode, decode, deadline_s = rpc.arguments.encode, rpc.answer.decode, self._caller.deadline_s
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            called = perf_counter()
             if kwargs or len(args) != len(names):
                 args = in_order(rpc.method, names, args, kwargs)
             header: dict[str, Any] = {"machine": caller.machine}
@@ -158,7 +160,9 @@ class _Remote:
             except grpc.RpcError as error:
                 raise raised(error, self._service, ctx.boot_ids.get(self._service)) from None
             self._absorb(answer.header, rpc)
-            return decode(answer)
+            decoded = decode(answer)
+            ctx.wall.below_s += perf_counter() - called
+            return decoded
 
         return call
 

@@ -159,6 +159,7 @@ class _Server:
         config, boot_id = self._config, self._boot_id
         with contextlib.ExitStack() as stack:
             ctx = Context(config.service, inject_permitted=config.allow_inject)
+            ctx.wall.clock = time.perf_counter
             board: CounterBoard = RedisBoard(config.redis, config.machine, boot_id) if config.redis else MemoryBoard()
             stack.callback(board.close)
             self._tell_health(stack)

@@ -7,7 +7,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -125,10 +125,13 @@ class PortServicer:
         """Answer a call that only reads."""
         ctx = self._node.ctx
         admit(ctx, rpc.method, reads=True)
+        arguments = rpc.arguments.decode(request)
+        entered = perf_counter()
         try:
-            answer = method(*rpc.arguments.decode(request))
+            answer = method(*arguments)
         except KernelPanic as panic:
             return self._panicked(rpc, panic)
+        ctx.wall.core_s += perf_counter() - entered
         return self._response(rpc, answer, None)
 
     def _change(self, rpc: Rpc, method: Callable[..., Any], request: Any) -> Message:
@@ -158,10 +161,14 @@ class PortServicer:
 
     def _called(self, rpc: Rpc, method: Callable[..., Any], arguments: list[Any]) -> Message:
         ctx = self._node.ctx
+        entered = perf_counter()
         answer = method(*arguments)
         if rpc.method == "boot":
             ctx.booted, ctx.stopped = True, ""
+        left = perf_counter()
+        ctx.wall.core_s += left - entered
         self._node.board.publish(ctx)
+        ctx.wall.board_s += perf_counter() - left
         return self._response(rpc, answer, ctx.take_upcalls() if ctx.upcalls else None)
 
     def _panicked(self, rpc: Rpc, panic: KernelPanic, request_id: str = "") -> Message:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from clients.kernel import SERVICES, connect_kernel
@@ -87,6 +89,18 @@ def test_a_kernel_tells_about_its_services(kernel):
     before = kernel.calls()
     kernel.pager.swap_status()
     assert kernel.calls() == before + 1
+
+
+def test_every_service_tells_where_its_wall_time_went(kernel):
+    boot(kernel)
+    before, waited_s = {name: replace(wall) for name, wall in kernel.wall_times().items()}, kernel.ctx.wall.below_s
+    kernel.kstack.vm_thread_new([ThreadStack(900, 0)], 0)
+    after, waited_s = kernel.wall_times(), kernel.ctx.wall.below_s - waited_s
+    grown = {name: after[name].core_s - before[name].core_s for name in SERVICES}
+    waited = {name: after[name].below_s - before[name].below_s for name in SERVICES}
+    assert waited_s > grown["kstack"] > waited["kstack"] > grown["physmem"] > waited["physmem"]
+    assert grown["scheduler"] == waited["scheduler"] == 0
+    assert after["kstack"].board_s > before["kstack"].board_s
 
 
 def test_services_that_are_not_there_are_rows_without_a_process(tmp_path):

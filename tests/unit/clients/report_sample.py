@@ -47,6 +47,7 @@ def sample_report() -> dict[str, Any]:
             {"what": "physmem.access", "calls": 1_183, "seconds": 1.25},
             {"what": "orchestrator", "calls": 0, "seconds": 0.5},
         ],
+        "wall_split": [{"part": "walk", "seconds": 0.5, "share": 60.0}, {"part": "RPC", "seconds": 0.3, "share": 40.0}],
         "processor_seconds": {"physmem": 1.1},
         "recovery": {
             "begun_us": 400_000,
