@@ -126,7 +126,7 @@ class PagerCore:
             return GetPagesStart(VmPager.FAIL)
         number, io = started
         self._ctx.event(Kind.SWAP_READ, obj, io.first, io.count, io.block, outcome=int(wired))
-        self._publish()
+        self._publish_transfers()
         return GetPagesStart(VmPager.PEND, number, io.due_us, io.first, io.count)
 
     def get_pages_finish(self, ios: list[int]) -> PagesReadAll:
@@ -389,8 +389,13 @@ class PagerCore:
         counters["vmglue.pager.swap_full"] = space.full
         counters["vmglue.pager.swap_almost_full"] = space.almost_full
         counters["vmglue.pager.meta_blocks"] = self._swap.meta.in_use
-        queues = [device.queue for device in space.devices]
-        counters["vmglue.pager.device_pages_read"] = space.gone_read + sum(queue.blocks_read for queue in queues)
-        counters["vmglue.pager.device_pages_written"] = space.gone_written + sum(
-            queue.blocks_written for queue in queues
-        )
+        self._publish_transfers()
+
+    def _publish_transfers(self) -> None:
+        """Those of what the devices moved."""
+        space, counters = self._swap.space, self._ctx.counters
+        read, written = space.gone_read, space.gone_written
+        for device in space.devices:
+            read += device.queue.blocks_read
+            written += device.queue.blocks_written
+        counters["vmglue.pager.device_pages_read"], counters["vmglue.pager.device_pages_written"] = read, written

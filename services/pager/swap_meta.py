@@ -104,12 +104,13 @@ class SwapMeta:
         old = []
         for chunk, start, stop, done in _parts(first, len(blocks)):
             slot = self._slot(obj, chunk)
-            entries = self._entries[slot * SWAP_META_PAGES + start : slot * SWAP_META_PAGES + stop]
-            if self._counts[slot] and len(taken := entries[entries >= 0]):
-                old.append(taken)
+            at = slice(slot * SWAP_META_PAGES + start, slot * SWAP_META_PAGES + stop)
+            if self._counts[slot] and max(self._cells[at]) >= 0:
+                taken = self._entries[at]
+                old.append(taken := taken[taken >= 0])
                 self._counts[slot] -= len(taken)
             self._counts[slot] += stop - start
-            entries[:] = blocks[done : done + stop - start]
+            self._entries[at] = blocks[done : done + stop - start]
         return _joined(old) if old else _NO_BLOCKS
 
     def free(self, obj: int, first: int, count: int) -> Blocks:
@@ -206,10 +207,9 @@ class SwapMeta:
         for chunk, start, stop, done in _parts(pindex, limit):
             if (slot := index.get(chunk)) is None:
                 return done
-            entries = self._cells[slot * SWAP_META_PAGES + start : slot * SWAP_META_PAGES + stop]
-            for at, entry in enumerate(entries, done):
-                if entry != block + at:
-                    return at
+            entries = self._cells[slot * SWAP_META_PAGES + start : slot * SWAP_META_PAGES + stop].tolist()
+            if entries != list(range(block + done, block + done + stop - start)):
+                return next(at for at, entry in enumerate(entries, done) if entry != block + at)
         return limit
 
     def _row(self, slot: int) -> Blocks:

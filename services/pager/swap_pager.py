@@ -24,6 +24,8 @@ NSW_CLUSTER_MAX = 16
 HASPAGE_MAX = 7
 """Neighbours that swap_pager_haspage tells at most: SWB_NPAGES / 2 - 1."""
 _NUMBERS = np.arange(BLIST_MAX_ALLOC, dtype=np.int32)
+_HOST_WRITE_PAGES = 32
+"""Pages from which on a write to the backing file gets no more: the processor's caches hold them for the checksums."""
 _STAMP_WORDS = [0, 1, 2, 3, 4, 511]
 
 
@@ -87,7 +89,7 @@ class IoTable:
 
 @dataclass(slots=True)
 class _HostWrite:
-    """Adjacent chunks that go to the backing file in one operation."""
+    """Adjacent chunks that go to the backing file in one operation; one that the device fails stays alone."""
 
     device: SwapDevice
     block: int
@@ -95,19 +97,26 @@ class _HostWrite:
     pages: int
     ios: list[Io]
 
+    def takes(self, device: SwapDevice, at: int, io: Io) -> bool:
+        """Whether a chunk, whose contents begin at page `at`, can be written together with those that are here."""
+        adjacent = self.block + self.pages == io.block and self.start + self.pages == at and self.device is device
+        return adjacent and self.pages < _HOST_WRITE_PAGES and not (io.failed or self.ios[-1].failed)
+
 
 @dataclass(slots=True)
 class _PutRequest:
-    """One putpages call: the checksums of all of its pages, and the host writes that it comes to."""
+    """One putpages call, and the host writes that it comes to, in order."""
 
-    sums: NDArray[np.uint64]
     sync: bool
+    chunks: int = 0
+    pages: int = 0
     writes: list[_HostWrite] = field(default_factory=list)
 
     def add(self, device: SwapDevice, at: int, io: Io) -> None:
         """Join a chunk, whose contents begin at page `at`, to the host write before if it is adjacent to it."""
-        last = self.writes[-1] if self.writes else None
-        if last and last.device is device and last.block + last.pages == io.block and last.start + last.pages == at:
+        self.chunks += 1
+        self.pages += io.count
+        if self.writes and (last := self.writes[-1]).takes(device, at, io):
             last.pages += io.count
             last.ios.append(io)
         else:
@@ -137,7 +146,7 @@ class SwapPager:
             data: Their contents, one run after another.
             sync: The caller waits; otherwise vm.swap_async_max of the writes overlap.
         """
-        request = _PutRequest(page_checksums(data), sync)
+        request = _PutRequest(sync)
         answers, at = [], 0
         for run in runs:
             converted = self.meta.convert(run.obj)
@@ -145,6 +154,8 @@ class SwapPager:
             at += run.count
         for write in request.writes:
             self._write(write, data)
+        self._ctx.count("vm.stats.vm.v_swapout", request.chunks)
+        self._ctx.count("vm.stats.vm.v_swappgsout", request.pages)
         return answers
 
     def start_read(self, obj: int, pindex: int, behind: int, ahead: int) -> tuple[int, Io] | None:
@@ -168,7 +179,7 @@ class SwapPager:
         """Contents of a read that is due, verified; None on an error of the device or of a checksum."""
         data = None if io.failed else self._read(io.block, io.count)
         if data is not None:
-            if io.sums is not None and (page_checksums(data) == io.sums).all():
+            if io.sums is not None and page_checksums(data).tobytes() == io.sums.tobytes():
                 return data
             self._ctx.count("vmglue.pager.checksum_errors")
         self.io_error(io)
@@ -249,7 +260,6 @@ class SwapPager:
         if len(old):
             self._freed([(obj, old)])
         device = self.space.device_of(block)
-        self._sums(device, block, n)[:] = request.sums[at : at + n]
         begins = ctx.now_us if request.sync else self._ios.write_buffer(ctx.now_us, self._tunables.swap_async_max)
         chunk.due_us, fails = device.queue.start(begins, block - device.first, n, write=True)
         if not request.sync:
@@ -257,20 +267,22 @@ class SwapPager:
         failed = bool(ctx.env.ask("disk_write_error", lambda: fails))
         io = Io(True, obj, chunk.first, n, block, chunk.due_us, failed, begun_us=ctx.now_us)
         chunk.io, chunk.status = self._ios.add(io), VmPager.PEND
-        ctx.count("vm.stats.vm.v_swapout")
-        ctx.count("vm.stats.vm.v_swappgsout", n)
         ctx.event(Kind.SWAP_WRITE, obj, chunk.first, n, block)
-        if not io.failed:
-            request.add(device, at, io)
+        request.add(device, at, io)
 
     def _write(self, write: _HostWrite, data: memoryview) -> None:
-        """Move bytes to the backing file; if the host refuses, the device operations end with an error."""
+        """Move bytes to the backing file; if the host refuses, the device operations end with an error.
+
+        The checksums come afterwards: reading the pages for the write brings them into the caches.
+        """
         part = data[write.start * BLOCK_SIZE : (write.start + write.pages) * BLOCK_SIZE]
         try:
-            write.device.file.write(write.block - write.device.first, part)
+            if not write.ios[0].failed:
+                write.device.file.write(write.block - write.device.first, part)
         except OSError:
             for io in write.ios:
                 io.failed = True
+        self._sums(write.device, write.block, write.pages)[:] = page_checksums(part)
 
     def _stamps(self, block: int, count: int) -> NDArray[np.uint64]:
         """Stamps of adjacent blocks; zeros where the contents are not what was written."""

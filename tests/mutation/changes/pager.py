@@ -10,7 +10,7 @@ CHANGES = (
     Change(
         "checksum-not-verified",
         SWAP_PAGER,
-        "if io.sums is not None and (page_checksums(data) == io.sums).all():",
+        "if io.sums is not None and page_checksums(data).tobytes() == io.sums.tobytes():",
         "if io.sums is not None:",
         "swp_pager_async_iodone, swap_pager.c",
         "nothing is read back from swap unverified",
