@@ -104,8 +104,10 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
     k.limit_us = limit_us if limit_us > 0 else s.now_us + _UNBOUNDED_US
     while True:
         next_cpu(k)
-        loadav(k)
-        schedcpu(k)
+        if s.now_us >= s.loadav_due_us:
+            loadav(k)
+        if s.now_us >= s.schedcpu_due_us:
+            schedcpu(k)
         absorb(k)
         if fire_due(k):
             continue
@@ -120,9 +122,10 @@ def next_dispatch(k: Kern, limit_us: int) -> Dispatch:
             continue
         if wait_for(k, td) or mi_switch(k, td, COSTS.context_switch_us):
             continue
-        on_cpu(k, td)
-        p = s.allproc[td.td_pid]
+        if td.td_wake_us >= 0:
+            on_cpu(k, td)
         if td.td_frame is None:
+            p = s.allproc[td.td_pid]
             if td.td_fault_us >= 0 or not _ast(k, p, td):  # a fault that reads a page is completed before
                 return _user(k, td, p)
             if td.td_frame is None:
@@ -248,13 +251,15 @@ def _finished(k: Kern) -> bool:
 def _deadlocked(k: Kern) -> bool:
     """No program can ever run again: nothing is due that concerns one, and waiting for memory has its limit."""
     s = k.s
-    if s.ios or s.spawns or any(kind == TimerKind.CONTINUE for _, _, kind, _ in s.timers):
+    if s.ios or s.spawns:
         return False
     memory = False
     for td in s.threads.values():
         memory |= td.td_wchan == "v_free_count" or td.td_inhibitors == TDI_SWAPPED
         if td.td_timeout and (isinstance(td.td_frame, HolderFrame) or not k.is_kernel(td)):
             return False
+    if any(kind == TimerKind.CONTINUE for _, _, kind, _ in s.timers):
+        return False
     return not memory or s.now_us - s.user_ran_us > MEMORY_WAIT_US_MAX
 
 

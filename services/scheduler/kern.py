@@ -70,11 +70,12 @@ class Kern:
 
     def set_time(self, now_us: int) -> None:
         """Move the clock to a virtual time."""
-        s = self.s
-        s.now_us = self.ctx.now_us = now_us
-        s.latest_us = max(s.latest_us, now_us)
+        s, ctx = self.s, self.ctx
+        s.now_us = ctx.now_us = now_us
+        if now_us > s.latest_us:
+            s.latest_us = now_us
         config = s.config
-        self.ctx.ticks = ticks_at(config.start_ticks, config.hz, s.latest_us)
+        ctx.ticks = ticks_at(config.start_ticks, config.hz, s.latest_us)
 
     def spend(self, td: Thread, us: int, depth: int = 0) -> None:
         """A thread uses the processor for `us` microseconds in the kernel; with a stack `depth`, interrupts see it."""
@@ -83,8 +84,9 @@ class Kern:
         td.td_runtime_us += us
         td.td_slice_us -= us
         td.td_estcpu_us += us
-        profiled = not self.s.config.without_kstack_usage_prof
-        if depth and self.ctx.ticks != before and td.td_kstack and profiled:
+        if self.ctx.ticks == before or not depth or not td.td_kstack:
+            return
+        if not self.s.config.without_kstack_usage_prof:
             top = td.td_kstack + td.td_kstack_pages * self.s.config.page_size
             self.s.samples.append(StackSample(td.td_kstack, td.td_kstack_pages, False, top - depth))
 

@@ -98,12 +98,14 @@ def updatepri(k: Kern, td: Thread) -> None:
     """
     s = k.s
     seconds = s.now_us // US_PER_SECOND - td.td_estcpu_at_us // US_PER_SECOND
-    td.td_estcpu_at_us = max(s.now_us, td.td_estcpu_at_us)
-    factor = 2 * s.ldavg[0]
+    if s.now_us > td.td_estcpu_at_us:
+        td.td_estcpu_at_us = s.now_us
     td.td_estcpu_us = estcpulim(k, td.td_estcpu_us)
-    while seconds > 0 and td.td_estcpu_us:
-        td.td_estcpu_us = factor * td.td_estcpu_us // (factor + FSCALE)
-        seconds -= 1
+    if seconds > 0:
+        factor = 2 * s.ldavg[0]
+        while seconds > 0 and td.td_estcpu_us:
+            td.td_estcpu_us = factor * td.td_estcpu_us // (factor + FSCALE)
+            seconds -= 1
     resetpriority(k, td)
 
 
