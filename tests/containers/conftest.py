@@ -8,6 +8,8 @@ import secrets
 import shutil
 import socket
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,13 @@ os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
 ROOT = Path(__file__).parents[2]
+ENGINE_HELPER = ROOT.parent / "shared" / "tools" / "container-engine"
+"""What .ci/run gets an engine with: where CI has it, there is no excuse for none."""
 SERVICES = ("pager", "physmem", "kstack", "scheduler")
 PROCESSES = (*SERVICES, "orchestrator")
 COMMAND_S = 180
+RECOVERY_S = 60
+"""Longest time until who was without a part below is healthy again; compose does not wait for who is unhealthy."""
 PAUSES = 5
 
 
@@ -37,6 +43,13 @@ def engine_missing() -> str:
         if answer.returncode:
             return f"{' '.join(command)}: {(answer.stderr.strip() or answer.stdout.strip()).splitlines()[-1]}"
     return ""
+
+
+def need_engine() -> None:
+    """Skip, with the reason, where there is no engine; fail where CI was to have one."""
+    if reason := engine_missing():
+        give_up = pytest.fail if os.environ.get("CI") and ENGINE_HELPER.exists() else pytest.skip
+        give_up(f"no container engine: {reason}")
 
 
 def free_port() -> int:
@@ -75,7 +88,23 @@ class Stack:
 
     def up(self) -> None:
         """Bring everything up that is not, and wait until it is healthy."""
-        self.compose("up", "--detach", "--wait")
+        deadline = time.monotonic() + RECOVERY_S
+        while (answer := self.compose("up", "--detach", "--wait", check=False)).returncode:
+            assert "unhealthy" in answer.stderr, answer.stderr[-3000:]
+            assert time.monotonic() < deadline, answer.stderr[-3000:]
+            time.sleep(1)
+
+    def healthy(self) -> bool:
+        """All parts run and say that they serve."""
+        return self.compose("ps", "--format", "{{.Health}}").stdout.split() == ["healthy"] * (len(PROCESSES) + 1)
+
+    def mend(self) -> None:
+        """Bring everything up that is not; if that does not help, a part hangs, and all are replaced."""
+        self.compose("unpause", check=False)
+        with suppress(AssertionError, subprocess.TimeoutExpired):
+            self.up()
+        if not self.healthy():
+            self.compose("up", "--detach", "--force-recreate", "--wait")
 
     def pause(self, part: str) -> None:
         """Freeze a part's processes; on a busy host the engine may need several attempts."""
@@ -146,8 +175,7 @@ def run(
 @pytest.fixture(scope="session")
 def built():
     """The images, built from these sources."""
-    if reason := engine_missing():
-        pytest.skip(f"no container engine: {reason}")
+    need_engine()
     command = ["docker", "compose", "--progress", "quiet", "build", "certs", "orchestrator"]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert answer.returncode == 0, answer.stderr[-3000:]
@@ -170,8 +198,6 @@ def session_stack(built, tmp_path_factory):  # noqa: ARG001 - the images must be
 @pytest.fixture
 def stack(session_stack):
     """The stack; what an earlier test took down is up again."""
-    states = session_stack.compose("ps", "--format", "{{.Health}}").stdout.split()
-    if states != ["healthy"] * (len(PROCESSES) + 1):
-        session_stack.compose("unpause", check=False)
-        session_stack.up()
+    if not session_stack.healthy():
+        session_stack.mend()
     return session_stack

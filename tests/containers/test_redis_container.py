@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import engine_missing, free_port
+from conftest import free_port, need_engine
 
 from services.runtime.context import Context
 from services.runtime.redis_board import TIMEOUT_S, RedisBoard
@@ -17,8 +17,7 @@ BACK_S = 1.0
 
 @pytest.fixture(scope="module")
 def container():
-    if reason := engine_missing():
-        pytest.skip(f"no container engine: {reason}")
+    need_engine()
     from testcontainers.community.redis import RedisContainer
 
     with RedisContainer("redis:7-bookworm").with_bind_ports(6379, free_port()) as started:
