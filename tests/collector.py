@@ -46,18 +46,23 @@ def collecting(host):
 
 
 def swap_out(collector, root_name):
-    """Make sure that the one run's swap-outs are parts of its trace; a write to swap with the spans it is part of."""
+    """Make sure that the one run's swap-outs are parts of its trace; a write of such a stack with
+    the spans it is part of."""
     (root,) = (span for _, span in collector.spans.values() if span.name == root_name)
     trace = {key: (service, span) for key, (service, span) in collector.spans.items() if span.trace_id == root.trace_id}
     told = defaultdict(list)
     for key, (service, span) in trace.items():
         for event in span.events:
-            told[service, event.name].append(key)
-    swapouts = set(told["scheduler", "swapout_procs"])
+            subject = next((about.value.int_value for about in event.attributes if about.key == "vmglue.subject"), 0)
+            told[service, event.name].append((key, subject))
+    swapouts = {key for key, _ in told["scheduler", "swapout_procs"]}
     assert swapouts
-    inside = [key for key in told["kstack", "vm_thread_swapout"] if _above(trace, key) & swapouts]
+    inside = [key for key, _ in told["kstack", "vm_thread_swapout"] if _above(trace, key) & swapouts]
     assert inside, "a stack is swapped out inside of the call in which swapout_procs decided"
-    (write, *_) = told["pager", "swap_pager_putpages"]
+    stacks = {obj for key, obj in told["physmem", "vm_thread_swapout"] if _above(trace, key) & set(inside)}
+    writes = [key for key, obj in told["pager", "swap_pager_putpages"] if obj in stacks]
+    assert writes, "pages of such a stack are written"
+    write = writes[0]
     chain = list(collector.chain(write))
     assert chain[0].startswith("pager: PagerService/")
     assert any(step.startswith("physmem: PhysmemService/") for step in chain)
