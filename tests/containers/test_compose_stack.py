@@ -121,7 +121,13 @@ def test_node_client_over_tls(stack, expected, tmp_path):
     address = stack.address("orchestrator").replace("127.0.0.1", "localhost")
     answer = foreign(stack, "node", install(tmp_path), address)
     assert (answer.returncode, answer.stderr) == (0, "")
-    assert answer.stdout.splitlines()[-1] == f"complete: event hash {expected['event_hash']}"
+    *lines, end = answer.stdout.splitlines()
+    assert end == f"complete: event hash {expected['event_hash']}"
+    headings, *rows = [line.split() for line in lines[2:]]
+    assert all(len(row) == len(headings) for row in rows)
+    times = [float(row[0].removesuffix("s")) for row in rows]
+    assert times == sorted(times)
+    assert times[0] < times[-1], "a line while it runs, before that of the end"
 
 
 def test_without_a_certificate_nobody_answers(stack):
@@ -142,6 +148,10 @@ def test_a_stranger_is_not_believed(stack):
     for files, told in ((stranger, "its certificate is not believed"), (gullible, "it does not believe --tls-cert")):
         with pytest.raises(BadInput, match=told):
             MachineClient(stack.address("orchestrator"), files)
+        for part in PROCESSES:
+            with open_channel(stack.address(part), files) as channel, pytest.raises(grpc.RpcError) as refused:
+                ask_pager(channel)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_viewer_looks_on_and_changes_nothing(stack):

@@ -10,10 +10,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from certificates import tls
 from collector import collecting, swap_out
 from conftest import PROCESSES, SERVICES, Stack
 
 from clients.workload import load_workload
+from services.runtime.tls import Tls
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 SPANS_S = 20
@@ -47,10 +49,9 @@ def seen(built, collector, tmp_path_factory):  # noqa: ARG001 - the images must 
         stack.compose("down", "--volumes", "--timeout", "5")
 
 
-def scrape(stack: Stack, part: str, party: str = "viewer") -> dict[str, float]:
+def scrape(stack: Stack, part: str, files: Tls | None) -> dict[str, float]:
     context = ssl.create_default_context(cafile=str(stack.files_of("viewer").ca))
-    if party:
-        files = stack.files_of(party)
+    if files is not None:
         context.load_cert_chain(files.cert, files.key)
     url = f"https://127.0.0.1:{stack.metrics_ports[part]}/metrics"
     with urllib.request.urlopen(url, timeout=10, context=context) as answer:
@@ -61,14 +62,15 @@ def scrape(stack: Stack, part: str, party: str = "viewer") -> dict[str, float]:
 @pytest.mark.parametrize("part", PROCESSES)
 def test_metrics_of_each_process(seen, part):
     stack, _ = seen
-    found = scrape(stack, part)
+    found = scrape(stack, part, stack.files_of("viewer"))
     assert found[f'vmglue_serving{{service="{part}"}}'] == 1
     assert found[f'vmglue_process_pss_bytes{{service="{part}"}}'] > 10 << 20
     rpc = "Run" if part == "orchestrator" else "Boot"
     assert found[f'vmglue_rpcs_total{{code="OK",rpc="{rpc}",service="{part}"}}'] == 1
     assert found[f'vmglue_rpc_seconds_count{{rpc="{rpc}",service="{part}"}}'] == 1
-    with pytest.raises((urllib.error.URLError, ConnectionError, ssl.SSLError)):
-        scrape(stack, part, party="")
+    for stranger in (None, tls("viewer", "strangers")):
+        with pytest.raises((urllib.error.URLError, ConnectionError, ssl.SSLError)):
+            scrape(stack, part, stranger)
 
 
 def test_counters_of_the_kernel_are_those_of_the_run(seen):
@@ -77,14 +79,17 @@ def test_counters_of_the_kernel_are_those_of_the_run(seen):
         sysctls = client.sysctls()
     shown = {}
     for service in SERVICES:
-        for name, value in scrape(stack, service).items():
+        for name, value in scrape(stack, service, stack.files_of("viewer")).items():
             if name.startswith("vmglue_sysctl{"):
                 shown[name.split('"')[1]] = value
     assert len(shown) > 50
     assert {name: shown[name] for name in sysctls if name in shown} == {
         name: value for name, (value, _) in sysctls.items() if name in shown
     }
-    assert scrape(stack, "orchestrator")["vmglue_machine_dispatches_total"] == report["dispatches"]
+    assert (
+        scrape(stack, "orchestrator", stack.files_of("viewer"))["vmglue_machine_dispatches_total"]
+        == report["dispatches"]
+    )
 
 
 @pytest.mark.usefixtures("seen")
