@@ -19,7 +19,19 @@ CHUNK_BYTES = 8 << 20
 
 
 _OF_THE_PROCESS = frozenset(
-    {"service", "inject_permitted", "env", "read_counters", "booted", "sequence", "seen", "boot_ids", "calls", "log"}
+    {
+        "service",
+        "inject_permitted",
+        "env",
+        "read_counters",
+        "booted",
+        "sequence",
+        "seen",
+        "boot_ids",
+        "calls",
+        "log",
+        "wall",
+    }
 )
 """Fields of a context that belong to the process, or that are held in another form."""
 _HELD = [field.name for field in fields(Context) if field.name not in _OF_THE_PROCESS]
