@@ -83,11 +83,11 @@ class SwapMeta:
     def has_room(self, obj: int, first: int, count: int) -> bool:
         """Whether the zone can give the metadata blocks that building `count` pages takes."""
         index = self.objects.get(obj, _NOTHING)
-        chunks = range(first // SWAP_META_PAGES, (first + count - 1) // SWAP_META_PAGES + 1)
-        return (
-            self.in_use + len(chunks) <= self.limit
-            or self.in_use + sum(chunk not in index for chunk in chunks) <= self.limit
-        )
+        low, high = first // SWAP_META_PAGES, (first + count - 1) // SWAP_META_PAGES
+        missing = high - low + 1
+        if self.in_use + missing > self.limit:
+            missing = sum(chunk not in index for chunk in range(low, high + 1))
+        return self.in_use + missing <= self.limit
 
     def build(self, obj: int, first: int, blocks: Blocks) -> Blocks:
         """swp_pager_meta_build for consecutive pages: assign blocks.

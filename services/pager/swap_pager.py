@@ -256,7 +256,7 @@ class SwapPager:
     def _start_write(self, obj: int, chunk: PutChunk, block: int, at: int, request: _PutRequest) -> None:
         """Assign the blocks and queue the write of a chunk, whose contents begin at page `at` of the request."""
         n, ctx = chunk.count, self._ctx
-        old = self.meta.build(obj, chunk.first, _NUMBERS[:n] + np.int32(block))
+        old = self.meta.build(obj, chunk.first, _NUMBERS[:n] + block)
         if len(old):
             self._freed([(obj, old)])
         device = self.space.device_of(block)
