@@ -126,6 +126,11 @@ def _busy(report: Mapping[str, Any]) -> str:
     return f"{len(shares)}, busy for {', '.join(shares)} of the time"
 
 
+def _tlb(tlb: Mapping[str, int]) -> str:
+    """What shoot-downs cost."""
+    return f"{tlb['shootdowns']:,} shoot-downs, {tlb['ipis']:,} interrupts, {duration(tlb['spent_us'])}"
+
+
 def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     faults, kstacks, integrity = report["faults"], report["kstacks"], report["integrity"]
     memory = sum(row["pss_bytes"] for row in report["services"])
@@ -136,6 +141,7 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{duration(report['virtual_seconds'] * 1e6)} virtual in {duration(report['wall_seconds'] * 1e6)} wall",
         ),
         ("CPU", _busy(report)),
+        ("TLB", _tlb(report["tlb"])),
         ("references", f"{report['references']:,} ({report['references_per_second']:,}/s)"),
         ("dispatches", f"{report['dispatches']:,} with {report['rpcs']:,} calls"),
         (

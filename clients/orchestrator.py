@@ -135,6 +135,7 @@ class Orchestrator:
                 no_swapping=machine.no_swapping,
                 preempt_seed=machine.preempt_seed,
                 without_invariants=not machine.invariants,
+                ncpu=machine.ncpu,
                 **common,
             )
         )
@@ -162,6 +163,8 @@ class Orchestrator:
                 no_swapping=machine.no_swapping,
                 swap_debug=machine.swap_debug,
                 ncpu=machine.ncpu,
+                shootdown_ns=machine.shootdown_ns,
+                ipi_ns=machine.ipi_ns,
                 preempt_seed=machine.preempt_seed,
                 without_invariants=not machine.invariants,
                 **common,

@@ -14,6 +14,7 @@ from clients.identities import P_SYSTEM, violated
 from clients.kernel import Kernel
 from clients.orchestrator import Orchestrator
 from clients.recovery import recovery, swappability
+from clients.workload_model import Machine
 from services.ports.scheduler import ProcessRow, SchedulerStats
 
 _METER = "vm.stats.vm."
@@ -176,6 +177,7 @@ def build_report(
         **_tally(run, wall_seconds),
         **_paging(merged, stats),
         "cpu_busy_us": stats.cpu_busy_us,
+        "tlb": _shootdowns(merged, machine),
         "latency_us": _latencies(stats),
         "recovery": recovery(stats, rows, {program.name for program in run.workload.programs if program.pressure}),
         "swappability": swappability([row for row in rows if row.flags & P_SYSTEM == 0]),
@@ -207,6 +209,13 @@ def _tally(run: Orchestrator, wall_seconds: float) -> dict[str, Any]:
             "torn": tally.torn,
         },
     }
+
+
+def _shootdowns(merged: Mapping[str, int], machine: Machine) -> dict[str, int]:
+    """TLB shoot-downs, processors interrupted, and the time of those who asked for them."""
+    shootdowns, ipis = merged.get("vmglue.tlb.shootdowns", 0), merged.get("vmglue.tlb.ipis", 0)
+    spent_us = (shootdowns * machine.shootdown_ns + ipis * machine.ipi_ns) // 1000
+    return {"shootdowns": shootdowns, "ipis": ipis, "spent_us": spent_us}
 
 
 def _counters(kernel: Kernel, own: Mapping[str, int]) -> dict[str, Any]:

@@ -75,6 +75,13 @@ class Machine:
     """Clock ticks a second."""
     ncpu: int = 1
     """Processors."""
+    shootdown_ns: int = 1_000
+    """Time of a TLB shoot-down for whoever asks for it, in nanoseconds (`cpu.shootdown_ns`).
+
+    These two are what is told of amd64 (https://unseel.com/cs/tlb-shootdown: about 1 us, and 200 ns a receiver).
+    """
+    ipi_ns: int = 200
+    """The same for each processor that it interrupts (`cpu.ipi_ns`)."""
     seed: int = 1
     """Seed of start times, sleeps and the device."""
     preempt_seed: int = 0

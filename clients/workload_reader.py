@@ -159,6 +159,8 @@ _MACHINE_KEYS = {
     "kernel.options.INVARIANTS": _Key("invariants", _boolean),
     "arch": _Key("arch", _choice(ARCHITECTURES)),
     "cpu.mips": _Key("mips", _integer(1, 100_000)),
+    "cpu.shootdown_ns": _Key("shootdown_ns", _integer(0, 1_000_000)),
+    "cpu.ipi_ns": _Key("ipi_ns", _integer(0, 1_000_000)),
     "ram": _Key("ram", RAM),
     "hz": _Key("hz", _integer(10, 10_000)),
     "ncpu": _Key("ncpu", _integer(1, NCPU_MAX)),

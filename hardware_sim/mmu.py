@@ -38,8 +38,10 @@ SPACES_MAX = 1 << 24
 
 SPACE, BASE, PARENT, LIVE = 0, 1, 2, 3
 """Columns of `meta`: address space and first page of a table, slot that points to it (0: a root), valid entries."""
-FREE_HEAD, FREE_COUNT = 0, 1
+FREE_HEAD, FREE_COUNT, TO_TELL = 0, 1, 2
 """Elements of `pool`."""
+INVALIDATIONS = 3
+"""Column of `spaces`."""
 LEVELS = 4
 """Levels of page tables: as many tables as one entry may need."""
 TLB_ENTRIES = 1024
@@ -71,9 +73,9 @@ class MmuState(NamedTuple):
     tlb: Annotated[U64Array, 2]
     """Tag and frame of each entry of the direct-mapped TLB."""
     spaces: Annotated[I64Array, 2]
-    """Root table (0: none), resident pages and wired pages of each address space."""
+    """Root table (0: none), resident pages, wired pages and invalidations (see `invalidated`) of each address space."""
     pool: I64Array
-    """Head of the list of free tables and their number."""
+    """Head of the list of free tables, their number, and whether there are invalidations to tell of."""
 
 
 _FIELDS = (
@@ -128,6 +130,13 @@ def _shoot_down(space: Word, vpn: Word, mmu: MmuState) -> None:
     entry = (vpn ^ (space * TLB_HASH)) & (len(mmu.tlb) - 1)
     if mmu.tlb[entry, 0] >> np.uint64(3) == np.uint64((space << VPN_BITS) | vpn):
         mmu.tlb[entry, 0] = 0
+
+
+@njit(types.void(types.int64, MMU_STATE), cache=True)
+def _invalidate(space: Word, mmu: MmuState) -> None:
+    """Count an invalidation that other processors must hear of."""
+    mmu.spaces[space, INVALIDATIONS] += 1
+    mmu.pool[TO_TELL] = 1
 
 
 @njit(types.uint64(types.int64, MMU_STATE), cache=True)
@@ -281,6 +290,8 @@ def frame_op(frame: Word, op: Word, mmu: MmuState) -> tuple[Word, Word]:
         if pte & np.uint64(PG_A):
             accessed += 1
         table = slot >> 9
+        if op == OP_REMOVE or pte & clear:
+            _invalidate(mmu.meta[table, SPACE], mmu)
         if op == OP_REMOVE:
             _clear_slot(slot, mmu)
             _free_empty(table, mmu)
@@ -356,8 +367,8 @@ class Mmu:
             meta=np.zeros((1, 4), np.int64),
             pv_head=np.zeros(frames, np.int32),
             tlb=np.zeros((tlb_entries, 2), np.uint64),
-            spaces=np.zeros((64, 3), np.int64),
-            pool=np.zeros(2, np.int64),
+            spaces=np.zeros((64, 4), np.int64),
+            pool=np.zeros(3, np.int64),
         )
         self.bind()
         self._grow(tables)
@@ -372,7 +383,7 @@ class Mmu:
         s = self.state
         slots = len(s.tables)
         shapes = [s.links.shape, s.meta.shape, s.tlb.shape[1:], s.spaces.shape[1:], s.pool.shape]
-        if slots % 512 or shapes != [(slots, 2), (slots // 512, 4), (2,), (3,), (2,)] or len(s.tlb) != TLB_ENTRIES:
+        if slots % 512 or shapes != [(slots, 2), (slots // 512, 4), (2,), (4,), (3,)] or len(s.tlb) != TLB_ENTRIES:
             return "tables of 512 entries, with links and a row for each"
         for numbers in (s.links, s.pv_head, s.meta[:, PARENT], s.spaces[:, 0] * 512):
             if numbers.size and not 0 <= numbers.min() <= numbers.max() < slots:
@@ -389,7 +400,7 @@ class Mmu:
             raise ValueError(f"address space {space}: expected 0 to {SPACES_MAX - 1}")
         if space >= len(self.state.spaces):
             rows = max(2 * len(self.state.spaces), space + 1)
-            spaces = np.zeros((rows, 3), np.int64)
+            spaces = np.zeros((rows, 4), np.int64)
             spaces[: len(self.state.spaces)] = self.state.spaces
             self.state = self.state._replace(spaces=spaces)
         if self.state.spaces[space, 0]:
@@ -399,7 +410,7 @@ class Mmu:
         self.state.pool[FREE_HEAD] = self.state.meta[root, PARENT]
         self.state.pool[FREE_COUNT] -= 1
         self.state.meta[root] = (space, 0, 0, 0)
-        self.state.spaces[space] = (root, 0, 0)
+        self.state.spaces[space] = (root, 0, 0, 0)
 
     def destroy(self, space: int) -> None:
         """pmap_release: give the root table back.
@@ -455,6 +466,23 @@ class Mmu:
         """Do `op` to every mapping of a frame; see the compiled function."""
         seen, accessed = _frame_op(frame, op, *self.state)
         return int(seen), int(accessed)
+
+    def invalidate(self, space: int) -> None:
+        """Count an invalidation, of one page or many, that other processors must hear of."""
+        self.state.spaces[space, INVALIDATIONS] += 1
+        self.state.pool[TO_TELL] = 1
+
+    def invalidated(self) -> list[tuple[int, int]]:
+        """Address spaces of which translations were invalidated since the last call, by id, and how often."""
+        state = self.state
+        if not state.pool[TO_TELL]:
+            return []
+        state.pool[TO_TELL] = 0
+        counts = state.spaces[:, INVALIDATIONS]
+        spaces = np.flatnonzero(counts)
+        found = list(zip(spaces.tolist(), counts[spaces].tolist(), strict=True))
+        counts[spaces] = 0
+        return found
 
     def mappings(self, frame: int) -> list[tuple[int, int]]:
         """Address space and page of each managed mapping of a frame, the newest first."""

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from services.physmem.machine import Machine
 from services.physmem.ops import WireOp
+from services.physmem.pmap import tell_invalidations
 from services.physmem.state import publish, vm_pager_flush
 from services.ports.common import Status, Suspension
 from services.ports.physmem import Errno
@@ -26,6 +27,7 @@ class MachineCalls:
     def _done(self, answer: AnswerT) -> AnswerT:
         """Before a call is answered: the pager hears which swap blocks are free, the counters are what they are."""
         vm_pager_flush(self.vm)
+        tell_invalidations(self.vm)
         publish(self.vm)
         return answer
 

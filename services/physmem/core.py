@@ -33,7 +33,7 @@ from services.physmem.ops import (
     SwapoffOp,
 )
 from services.physmem.page_checks import check_pages, digest_pages
-from services.physmem.pmap import VM_PROT_READ, VM_PROT_WRITE, pmap_resident_count, vpn_of
+from services.physmem.pmap import VM_PROT_READ, VM_PROT_WRITE, pmap_resident_count, tell_invalidations, vpn_of
 from services.physmem.preemption import MemoryPreemption
 from services.physmem.sf_buf import nsfbufs
 from services.physmem.state import publish, vm_pager_flush
@@ -119,6 +119,8 @@ class PhysmemCore(MapCalls):
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "ram_pages", config.ram_pages, "at least 1")
         if config.mips < 1:
             raise Refused(Reason.FIELD_OUT_OF_RANGE, "mips", config.mips, "at least 1")
+        if config.ncpu < 1:
+            raise Refused(Reason.FIELD_OUT_OF_RANGE, "ncpu", config.ncpu, "at least 1")
         self._kept.clear()
         self._ctx.reboot(config.hz, config.start_ticks, config.allow_inject, not config.without_invariants)
         vm = Machine.boot(self._ctx, self._pager, config.ram_pages, described, config.seed, config.mips)
@@ -132,6 +134,7 @@ class PhysmemCore(MapCalls):
         vm.tun.vm_swap_enabled = int(not config.no_swapping)
         vm.preempt = PreemptStream.seeded(config.preempt_seed, "physmem")
         vm.replacement = config.replacement
+        vm.ncpu = config.ncpu
         self._install(vm)
         return self._done(PhysmemBooted(self.vm.cnt.v_page_count, self.vm.cnt.v_free_count))
 
@@ -240,6 +243,7 @@ class PhysmemCore(MapCalls):
         vm = self.vm
         sleeping = vm.resume(op, AccessOp) if op else None
         answer = access(vm, map_, runs, start, budget_us, phase, sleeping.fault if sleeping else None, op)
+        tell_invalidations(vm)
         publish(vm)  # freed swap blocks are told later: when they are is no matter of how references are cut
         return answer
 

@@ -25,6 +25,7 @@ from hardware_sim.mmu import (
 from hardware_sim.mmu_ranges import absent_entries, copy_range, enter_all
 from services.physmem.page_array import PGA_REFERENCED, PGA_WRITEABLE, VPO_UNMANAGED
 from services.physmem.state import Vm
+from services.ports.common import Shootdown
 from services.runtime.errors import kassert
 
 KERNEL_PMAP = 0
@@ -88,6 +89,8 @@ def pmap_enter(vm: Vm, space: int, vpn: int, m: int, prot: int, wired: bool, acc
         if access & prot & VM_PROT_WRITE:
             pte |= PG_M
     old = vm.mmu.enter(space, vpn, pte)
+    if old & PG_A:
+        vm.mmu.invalidate(space)
     if old & PG_MANAGED:
         _harvest(vm, np.array([old], np.uint64))
 
@@ -128,6 +131,7 @@ def pmap_extract(vm: Vm, space: int, vpn: int) -> int | None:
 def pmap_remove(vm: Vm, space: int, start: int, end: int) -> int:
     """Unmap pages [start, end) of an address space; returns how many were mapped."""
     ptes = vm.mmu.clear_range(space, start, end, PG_V)
+    _invalidate_changed(vm, space, ptes, PG_V)
     _harvest(vm, ptes)
     return len(ptes)
 
@@ -144,6 +148,7 @@ def pmap_protect(vm: Vm, space: int, start: int, end: int, prot: int) -> None:
         bits |= PG_X
     if bits:
         ptes = vm.mmu.clear_range(space, start, end, bits)
+        _invalidate_changed(vm, space, ptes, bits)
         if bits & PG_M:
             _harvest(vm, ptes & ~np.uint64(PG_A))
 
@@ -151,6 +156,7 @@ def pmap_protect(vm: Vm, space: int, start: int, end: int, prot: int) -> None:
 def pmap_advise(vm: Vm, space: int, start: int, end: int) -> None:
     """pmap_advise with MADV_DONTNEED: forget that pages [start, end) were accessed; what was written is dirty."""
     ptes = vm.mmu.clear_range(space, start, end, PG_A | PG_M)
+    _invalidate_changed(vm, space, ptes, PG_A | PG_M)
     _harvest(vm, ptes & ~np.uint64(PG_A))
 
 
@@ -202,8 +208,11 @@ def pmap_page_is_mapped(vm: Vm, m: int) -> bool:
 def pmap_qenter(vm: Vm, va: int, ma: list[int]) -> None:
     """Map pages at a kernel address, readable and writable; no wiring, no reverse mapping."""
     first = vpn_of(vm, va)
+    old = 0
     for i, m in enumerate(ma):
-        vm.mmu.enter(KERNEL_PMAP, first + i, m << PTE_FRAME_SHIFT | _KERNEL_PTE)
+        old |= vm.mmu.enter(KERNEL_PMAP, first + i, m << PTE_FRAME_SHIFT | _KERNEL_PTE)
+    if old:
+        vm.mmu.invalidate(KERNEL_PMAP)
 
 
 def pmap_qremove(vm: Vm, va: int, count: int) -> None:
@@ -211,6 +220,7 @@ def pmap_qremove(vm: Vm, va: int, count: int) -> None:
     kassert(va >= vm.arch.kernel_min, f"pmap_qremove: va {va:#x} is not a kernel address", "pmap_qremove")
     first = vpn_of(vm, va)
     vm.mmu.clear_range(KERNEL_PMAP, first, first + count, PG_V)
+    vm.mmu.invalidate(KERNEL_PMAP)
 
 
 def pmap_sync_icache(vm: Vm, space: int, va: int, size: int) -> int:
@@ -220,6 +230,19 @@ def pmap_sync_icache(vm: Vm, space: int, va: int, size: int) -> int:
     first = vpn_of(vm, va)
     last = min(first + ((va % vm.arch.page_size) + size - 1 >> vm.arch.page_shift) + 1, 1 << VPN_BITS)
     return len(vm.mmu.clear_range(space, first, last, 0))
+
+
+def _invalidate_changed(vm: Vm, space: int, ptes: NDArray[np.uint64], bits: int) -> None:
+    """pmap_invalidate_all, once for a range of which an entry lost one of `bits`; the TLB forgot the pages already."""
+    if np.bitwise_or.reduce(ptes) & np.uint64(bits):
+        vm.mmu.invalidate(space)
+
+
+def tell_invalidations(vm: Vm) -> None:
+    """smp_targeted_tlb_shootdown is the scheduler's, which knows who runs where: before a call is answered, tell it."""
+    found = vm.mmu.invalidated()
+    if vm.ncpu > 1:
+        vm.ctx.upcalls.shootdowns += [Shootdown(space, count) for space, count in found]
 
 
 def _harvest(vm: Vm, ptes: NDArray[np.uint64]) -> None:

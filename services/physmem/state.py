@@ -310,6 +310,8 @@ class Vm:
     """Word 0 of every page stamp."""
     mips: int = 100
     """Instructions a microsecond."""
+    ncpu: int = 1
+    """Processors."""
     objects: ObjectTable = field(default_factory=ObjectTable)
     """VM objects."""
     cnt: VmMeter = field(default_factory=VmMeter)

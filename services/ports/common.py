@@ -94,6 +94,16 @@ VM_OOM_SWAPZ = 2
 
 
 @dataclass(slots=True)
+class Shootdown:
+    """Invalidations of translations of an address space that other processors must hear of."""
+
+    vmspace: U64 = 0
+    """Address space; 0: the kernel's."""
+    count: U32 = 0
+    """How many: each is an interrupt to every processor that may hold such translations."""
+
+
+@dataclass(slots=True)
 class Upcalls:
     """What lower layers want from the scheduler, which owns the kernel's threads; it travels in answers."""
 
@@ -107,6 +117,8 @@ class Upcalls:
     """vm_req_vmdaemon() flags: VM_SWAP_NORMAL 1, VM_SWAP_IDLE 2."""
     oom: U32 = 0
     """vm_pageout_oom() is wanted: VM_OOM_MEM (the page daemon's pass voted), VM_OOM_SWAPZ (the swap zone is full)."""
+    shootdowns: list[Shootdown] = field(default_factory=list)
+    """Invalidations of translations by this call, on a machine of several processors."""
 
     def absorb(self, other: Upcalls) -> None:
         """Append what a lower layer's answer carried."""
@@ -115,9 +127,11 @@ class Upcalls:
         self.pagedaemon_wanted |= other.pagedaemon_wanted
         self.swap_request |= other.swap_request
         self.oom |= other.oom
+        self.shootdowns += other.shootdowns
 
     def __bool__(self) -> bool:
-        return bool(self.ios or self.wakeups or self.pagedaemon_wanted or self.swap_request or self.oom)
+        wanted = self.pagedaemon_wanted or self.swap_request or self.oom
+        return bool(self.ios or self.wakeups or wanted or self.shootdowns)
 
 
 @dataclass(slots=True)

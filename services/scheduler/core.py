@@ -161,6 +161,7 @@ class SchedulerCore:
         k.ctx.count("vm.stats.sys.v_trap", outcome.minor + outcome.major)
         k.ctx.upcalls.absorb(upcalls)
         absorb(k)
+        k.spend_owed(td)
         self._end_fault(td, outcome, begun)
         self._stop(td, outcome, trap)
         return self._run(limit_us)

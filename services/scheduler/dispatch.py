@@ -29,6 +29,7 @@ from services.scheduler.kern_thr import must_exit, thr_exit, thr_join, thr_new, 
 from services.scheduler.kthreads import hold_main, init_main, vm_pageout_worker
 from services.scheduler.proc_flags import P_STOPPED_SIG, P_SYSTEM, SIGCONT, SIGSTOP, TDI_SUSPENDED, TDI_SWAPPED
 from services.scheduler.runq import loadav, mi_switch, on_cpu, sched_choose, schedcpu
+from services.scheduler.shootdown import tlb_shootdowns
 from services.scheduler.sleepq import child_channel, sleepq_timeout, wakeup
 from services.scheduler.smp import SKEW_US, idle, next_cpu, others_busy, wait_for
 from services.scheduler.state import (
@@ -148,9 +149,8 @@ def take_turn(k: Kern, td: Thread) -> None:
     """A thread that is inside the kernel goes on until it sleeps, returns or has come round its loop."""
     if _FRAMES[type(td.td_frame)](k, td, td.td_frame) and not isinstance(td.td_frame, _FOR_EVER):
         td.td_frame = None
-    if k.s.owed_ns:
-        owed, k.s.owed_ns = k.s.owed_ns, 0
-        k.spend(td, -(-owed // 1000))
+    tlb_shootdowns(k)
+    k.spend_owed(td)
 
 
 def fire_due(k: Kern) -> bool:

@@ -90,6 +90,12 @@ class Kern:
             top = td.td_kstack + td.td_kstack_pages * self.s.config.page_size
             self.s.samples.append(StackSample(td.td_kstack, td.td_kstack_pages, False, top - depth))
 
+    def spend_owed(self, td: Thread) -> None:
+        """The same for what is owed since the last time, in nanoseconds."""
+        if self.s.owed_ns:
+            owed, self.s.owed_ns = self.s.owed_ns, 0
+            self.spend(td, -(-owed // 1000))
+
     def spend_instructions(self, td: Thread, instructions: int, depth: int) -> None:
         """The same for a number of instructions."""
         us, td.td_phase = divmod(td.td_phase + instructions, self.s.config.mips)

@@ -7,6 +7,7 @@ from services.ports.common import Setting, Settings
 from services.runtime.errors import Reason, Refused
 from services.scheduler.kern import Kern
 from services.scheduler.runq import FSCALE, SLICE_US
+from services.scheduler.shootdown import IPIS, SHOOTDOWNS
 from services.scheduler.vm_meter import vmtotal
 
 _ALWAYS = {"vm.panic_on_oom": "vm_panic_on_oom"}
@@ -18,6 +19,8 @@ _METER = (
     "vm.stats.sys.v_swtch",
     "vm.stats.sys.v_syscall",
     "vm.stats.sys.v_trap",
+    SHOOTDOWNS,
+    IPIS,
     *(f"vm.stats.vm.v_{kind}{what}" for kind in ("fork", "vfork", "rfork", "kthread") for what in ("s", "pages")),
 )
 

@@ -7,6 +7,7 @@ from heapq import heappush
 from hardware_sim.clock import c_int
 from services.ports.common import Suspension
 from services.scheduler.kern import Kern
+from services.scheduler.shootdown import tlb_shootdowns
 from services.scheduler.sleepq import msleep, wakeup
 from services.scheduler.state import Thread
 
@@ -21,6 +22,7 @@ def absorb(k: Kern) -> None:
     s, ctx = k.s, k.ctx
     if not ctx.upcalls:
         return
+    tlb_shootdowns(k)
     upcalls = ctx.take_upcalls()
     for io in upcalls.ios:
         heappush(s.ios, (io.due_us, io.io))

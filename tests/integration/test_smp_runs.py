@@ -69,6 +69,14 @@ def test_the_work_is_shared(reports):
     assert reports[4]["references"] == reports[1]["references"]
 
 
+def test_shoot_downs_are_counted_and_paid_for_with_several_processors(reports):
+    assert reports[1]["tlb"] == {"shootdowns": 0, "ipis": 0, "spent_us": 0}
+    assert 0 < reports[2]["tlb"]["ipis"] == reports[2]["tlb"]["shootdowns"]
+    four = reports[4]["tlb"]
+    assert four["shootdowns"] < four["ipis"] <= 3 * four["shootdowns"]
+    assert four["spent_us"] == (1000 * four["shootdowns"] + 200 * four["ipis"]) // 1000
+
+
 @pytest.mark.parametrize("ncpu", [2, 4])
 def test_over_grpc_it_is_the_same(reports, tmp_path, ncpu):
     assert run(tmp_path, ncpu, "grpc")["event_hash"] == reports[ncpu]["event_hash"]

@@ -53,6 +53,8 @@ class PhysmemBoot:
     """Seed of what others do where the C code drops a lock or sleeps; 0: nothing."""
     replacement: Replacement = Replacement.FREEBSD
     """Who chooses what leaves memory; another than FREEBSD allows one address space only."""
+    ncpu: U32 = 1
+    """Processors, 1 to 64."""
 
 
 @dataclass(slots=True)

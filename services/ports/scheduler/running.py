@@ -171,6 +171,10 @@ class SchedulerBoot:
     """Seed of what others do where the C code drops a lock or sleeps; 0: nothing."""
     ncpu: U32 = 1
     """Processors, 1 to 64."""
+    shootdown_ns: U32 = 1_000
+    """Time of a TLB shoot-down for whoever asks for it, in nanoseconds."""
+    ipi_ns: U32 = 200
+    """The same for each processor that it interrupts."""
 
 
 @dataclass(slots=True)

@@ -37,6 +37,7 @@ def sample_report() -> dict[str, Any]:
         "kstacks": {"peak": 21, "cache_hits": 6, "cache_misses": 17, "lowmem_drains": 2},
         "integrity": {"pages_checked": 11_204, "mismatches": 0, "first": [], "torn": 0},
         "cpu_busy_us": [3_902_113],
+        "tlb": {"shootdowns": 12, "ipis": 30, "spent_us": 18},
         "latency_us": {
             "wakeup_resident": {"count": 511, "p50": 12, "p99": 9_800, "max": 41_000},
             "wakeup_swapped": {"count": 8, "p50": 18_200, "p99": 88_000, "max": 88_000},
