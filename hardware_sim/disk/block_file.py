@@ -26,7 +26,8 @@ class BlockFile:
     Attributes:
         blocks: Size of the device.
         path: The backing file; None: a temporary file without a name.
-        refusal: Why the host refused the last operation; empty: it did not.
+        write_refusal: Why the host refused the last write; empty: it did not. No read that works makes up for it.
+        read_refusal: The same for the last read.
     """
 
     def __init__(self, blocks: int, path: Path | None = None) -> None:
@@ -40,7 +41,8 @@ class BlockFile:
             DiskRefused: Another process has the file, or it is not empty and was never a disk.
             OSError: The file cannot be made.
         """
-        self.blocks, self.path, self.refusal = blocks, path, ""
+        self.blocks, self.path = blocks, path
+        self.write_refusal = self.read_refusal = ""
         self._made = path is not None and not path.exists()
         self._fd = _temporary() if path is None else _claimed(path)
         os.ftruncate(self._fd, 0)
@@ -59,9 +61,9 @@ class BlockFile:
             while done < data.nbytes:  # a signal may cut it
                 done += os.pwrite(self._fd, data[done:], block * BLOCK_SIZE + done)
         except OSError as error:
-            self._refused(error)
+            self.write_refusal = _reason(error)
             raise
-        self.refusal = ""
+        self.write_refusal = ""
 
     def read(self, block: int, count: int) -> bytes:
         """Read `count` blocks beginning at `block`.
@@ -75,14 +77,10 @@ class BlockFile:
             if len(data) != count * BLOCK_SIZE:
                 raise OSError(f"short read: {len(data)} of {count * BLOCK_SIZE} bytes")
         except OSError as error:
-            self._refused(error)
+            self.read_refusal = _reason(error)
             raise
-        self.refusal = ""
+        self.read_refusal = ""
         return data
-
-    def _refused(self, error: OSError) -> None:
-        """Keep what the host said."""
-        self.refusal = error.strerror or str(error)
 
     def close(self) -> None:
         """Give the space back: a file that was made here is removed, one that was there before is emptied."""
@@ -93,6 +91,11 @@ class BlockFile:
             self.path.unlink(missing_ok=True)
         os.close(self._fd)
         self._fd = -1
+
+
+def _reason(error: OSError) -> str:
+    """What the host said."""
+    return error.strerror or str(error)
 
 
 def _temporary() -> int:

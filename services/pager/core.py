@@ -288,8 +288,9 @@ class PagerCore:
         return EventChunk(records, first, self._ctx.log.count)
 
     def trouble(self) -> str:
-        """What keeps the pager from its work: the host's last word about a swap file, if it refused."""
-        refused = (device.file.refusal for device in self._swap.space.devices)
+        """What keeps the pager from its work: that the host refused the last write to a swap file, or the last read."""
+        files = [device.file for device in self._swap.space.devices]
+        refused = (file.write_refusal or file.read_refusal for file in files)
         return next((f"the swap file: {refusal}" for refusal in refused if refusal), "")
 
     def counters(self) -> CounterValues:

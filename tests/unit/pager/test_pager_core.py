@@ -434,15 +434,33 @@ def test_a_swap_file_that_cannot_be_had_is_refused(tmp_path):
         booted(swap_pages=2)
 
 
-def test_what_the_host_refused_last_is_the_pagers_trouble(monkeypatch):
+def test_a_refused_write_is_the_pagers_trouble_until_one_succeeds(monkeypatch):
     core = booted()
+    put(core, 1, 0, 1)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr("hardware_sim.disk.block_file.os.pwrite", full)
-        put(core, 1, 0, 1)
+        put(core, 1, 1, 1)
     assert core.trouble() == "the swap file: No space left on device"
-    put(core, 1, 1, 1)
+    assert get(core, 1, SWAP, 0)[2].status is VmPager.OK, "the first page is there"
+    assert core.trouble() == "the swap file: No space left on device", "a read says nothing about writes"
+    put(core, 1, 2, 1)
+    assert core.trouble() == ""
+
+
+def test_a_refused_read_is_the_pagers_trouble_until_one_succeeds(monkeypatch):
+    core = booted()
+    put(core, 1, 0, 1)
+
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hardware_sim.disk.block_file.os.pread", broken)
+        get(core, 1, SWAP, 0)
+    assert core.trouble() == "the swap file: Input/output error"
+    get(core, 1, SWAP, 0)
     assert core.trouble() == ""
