@@ -12,7 +12,7 @@ class Exit(IntEnum):
     OK = 0
     """Done, and everything that was compared agrees."""
     FAILED = 1
-    """Something failed: a mismatch, a violated invariant, a deadlock, a failed case."""
+    """Something failed: a mismatch, a violated invariant, a deadlock, a failed case, a missed goal."""
     BAD_INPUT = 2
     """The command, a file or a value is wrong; one line says what, where, and what would be right."""
     SERVICE_LOST = 3

@@ -40,10 +40,14 @@ class Figure:
         return self.value / self.baseline if self.baseline else 0.0
 
     @property
+    def judged(self) -> float:
+        """What the limits are for: the ratio, or without a baseline the value."""
+        return self.ratio if self.baseline_name else self.value
+
+    @property
     def met(self) -> bool:
         """Whether the limits hold; true without any."""
-        judged = self.ratio if self.baseline_name else self.value
-        return judged >= self.at_least and (not self.at_most or judged <= self.at_most)
+        return self.judged >= self.at_least and (not self.at_most or self.judged <= self.at_most)
 
     def goal(self) -> str:
         """The limits in words."""

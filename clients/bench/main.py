@@ -43,6 +43,9 @@ def main(names: list[str], as_json: bool) -> int:
         names: Measurements; none: all.
         as_json: Print a JSON list on standard output instead of a table.
 
+    Returns:
+        FAILED if a goal was missed; which ones is told on standard error.
+
     Raises:
         BadInput: No such measurement, or a package that it needs is missing.
     """
@@ -57,7 +60,10 @@ def main(names: list[str], as_json: bool) -> int:
         print(json.dumps([asdict(f) | {"ratio": round(f.ratio, 4), "met": f.met} for f in figures], indent=1))
     else:
         Console(width=None if sys.stdout.isatty() else 160).print(_table(figures))
-    return Exit.OK
+    missed = [figure for figure in figures if not figure.met]
+    for figure in missed:
+        print(f"goal missed: {figure.name}: {_short(figure.judged)}, {figure.goal()}", file=sys.stderr)
+    return Exit.FAILED if missed else Exit.OK
 
 
 def _check(name: str) -> None:

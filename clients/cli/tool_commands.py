@@ -254,6 +254,8 @@ def bench(
 ) -> int:
     """Measure speed and size, each figure beside a baseline of the same run.
 
+    Exit code 1 if a goal is missed: which ones is told on standard error. On a busy host goals are missed by chance.
+
     Examples:
     * `vmglue bench`
     * `vmglue bench walk --json`

@@ -7,7 +7,7 @@ import pytest
 
 from clients.bench import FIGURES, Figure, access, lifecycle, main, population, replacement, stacks, swapping
 from clients.bench.processor import Processor, boot, memory_records
-from clients.exits import BadInput
+from clients.exits import BadInput, Exit
 from clients.kernel import local_kernel
 from clients.trace import Trace, run_vpn
 from clients.workload import TRACES
@@ -48,6 +48,15 @@ def test_figures_are_printed_as_json_or_as_a_table(monkeypatch, capsys):
     assert (printed["name"], printed["ratio"], printed["met"]) == ("kernacc", 1.5, True)
     assert main(["calls"], as_json=False) == 0
     assert "at most 1.5: met" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_missed_goals_are_named_and_fail_the_command(monkeypatch, capsys, as_json):
+    monkeypatch.setitem(FIGURES, "calls", lambda: [Figure("kernacc", "us", 3.2, "echo", 2.0, at_most=1.5)])
+    monkeypatch.setitem(FIGURES, "ready", lambda: [Figure("start", "s", 4, at_most=5), Figure("up", "s", 7, at_most=5)])
+    assert main(["calls", "ready"], as_json) == Exit.FAILED
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("goal")]
+    assert told == ["goal missed: kernacc: 1.6, at most 1.5", "goal missed: up: 7, at most 5"]
 
 
 def test_the_processor_plays_a_program_under_pressure():
