@@ -67,3 +67,17 @@ def test_python_client_runs_tiny(address, expected):
     answer = run_client(sys.executable, "-I", EXAMPLES / "client.py", address, TINY, *traces)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.splitlines()[-1] == f"event hash {expected}"
+
+
+def test_python_client_says_what_is_wrong(address, tmp_path):
+    def complaint(*arguments):
+        answer = run_client(sys.executable, "-I", EXAMPLES / "client.py", *arguments)
+        assert (answer.returncode, answer.stdout) == (1, "")
+        (line,) = answer.stderr.splitlines()
+        return line
+
+    assert complaint() == "usage: python client.py ADDRESS WORKLOAD.toml TRACE.vmtrace..."
+    assert complaint(f"unix:{tmp_path / 'nowhere'}", TINY).startswith("client.py: failed to connect")
+    assert complaint(address, tmp_path / "none.toml").endswith(f"No such file or directory: '{tmp_path}/none.toml'")
+    (tmp_path / "strange.toml").write_text("strange = 1")
+    assert "strange" in complaint(address, tmp_path / "strange.toml")
