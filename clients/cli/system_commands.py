@@ -90,8 +90,7 @@ def up(
         with _system(wiring, config, parse_services(service), interrupts) as system:
             set_up_logs("orchestrator", system.machine, log_level, log_format, system.kernel.tracing)
             with served(system, address, tls, health_socket, metrics) as kept:
-                where = _served_at(address)
-                print(f"machine.proto is served at {where}; end it with `vmglue down` or Ctrl-C", flush=True)
+                _announce(_served_at(address), log_format)
                 keep(system, kept, lambda: bool(interrupts))
         return interrupts.exit or Exit.OK
 
@@ -280,6 +279,16 @@ def _served_at(address: str) -> str:
 
     state = read_state()
     return state.address if state is not None else address
+
+
+def _announce(address: str, log_format: LogFormat) -> None:
+    """Say where machine.proto is served: to people in words, to who reads JSON as an entry of the log."""
+    import structlog
+
+    if log_format is LogFormat.JSON:
+        structlog.get_logger().info("machine.proto is served", address=address)
+    else:
+        print(f"machine.proto is served at {address}; end it with `vmglue down` or Ctrl-C", flush=True)
 
 
 def _detach() -> int:

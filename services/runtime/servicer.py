@@ -192,8 +192,11 @@ class PortServicer:
         """
         try:
             response: Message = rpc.response(header=self._header(upcalls), **rpc.answer.encode(answer))
-        except (Refused, TypeError, ValueError) as error:
-            raise RuntimeError(f"{rpc.method} answered {answer!r}: {error}") from error
+        except (Refused, TypeError, ValueError) as misfit:  # what they quote would bring contents of pages into the log
+            what = type(misfit).__name__
+            if isinstance(misfit, Refused):
+                what = f"{misfit.field}: expected {misfit.expected}"
+            raise RuntimeError(f"{rpc.method} answered what the contract cannot hold: {what}") from None
         return response
 
     def _header(self, upcalls: Upcalls | None) -> dict[str, Any]:
