@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from services.physmem.ops import Operation, PageRead
-from services.physmem.state import Vm
+from services.physmem.state import NOTHING, Vm
 from services.physmem.vm_map import VmMap
 from services.physmem.vmem import Arena
 from services.ports.common import Suspension
@@ -31,7 +32,7 @@ class VmSpace:
 
     map: VmMap
     refcnt: int = 1
-    vm_shm: dict[int, int] = field(default_factory=dict)
+    vm_shm: Mapping[int, int] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(slots=True)

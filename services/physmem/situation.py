@@ -128,7 +128,7 @@ def _place_page(vm: Machine, obj: VmObject, page: PageState) -> int:
     if page.busy:
         vm_page_xbusy(vm, m)
     if page.generation:
-        obj.replaced[page.pindex] = page.generation
+        obj.own("replaced")[page.pindex] = page.generation
     return m
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from operator import attrgetter
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,10 @@ OBJ_NOSPLIT = 0x10
 OBJ_ONEMAPPING = 0x2000
 
 
+NOTHING: Mapping[int, Any] = MappingProxyType({})
+"""What all have in common whose mapping is empty: most objects never fill most of theirs."""
+
+
 @dataclass(slots=True)
 class VmObject:
     """struct vm_object."""
@@ -63,7 +68,7 @@ class VmObject:
     """OBJ_ bits."""
     resident: dict[int, int] = field(default_factory=dict)
     """Frame of each resident page, by pindex."""
-    cached: dict[int, int] = field(default_factory=dict)
+    cached: Mapping[int, int] = field(default_factory=lambda: NOTHING)
     """Frame of each cached page, by pindex."""
     paging_in_progress: int = 0
     """Page operations under way (pip)."""
@@ -71,13 +76,13 @@ class VmObject:
     """Id of the object that this one shadows; 0: none."""
     backing_offset: int = 0
     """Where this object begins in the backing object, in pages."""
-    shadows: dict[int, None] = field(default_factory=dict)
+    shadows: Mapping[int, None] = field(default_factory=lambda: NOTHING)
     """Ids of the objects that shadow this one, in order (shadow_head)."""
     file: int = 0
     """VNODE: the pager's id of the file."""
-    replaced: dict[int, int] = field(default_factory=dict)
+    replaced: Mapping[int, int] = field(default_factory=lambda: NOTHING)
     """How often the pager put another page in the place of a resident one, by pindex; most never were."""
-    swapped: dict[int, None] = field(default_factory=dict)
+    swapped: Mapping[int, None] = field(default_factory=lambda: NOTHING)
     """Indexes of pages that have a swap block: what the pager's metadata says once it was told of `Vm.unswapped`."""
 
     charged: bool = False
@@ -89,6 +94,14 @@ class VmObject:
     def anonymous(self) -> bool:
         """Its pages go to swap: OBJT_DEFAULT or OBJT_SWAP."""
         return self.type <= ObjectType.SWAP
+
+    def own(self, name: str) -> dict[int, Any]:
+        """The mapping `cached`, `shadows`, `replaced` or `swapped`, to be written."""
+        mapping: dict[int, Any] = getattr(self, name)
+        if mapping is NOTHING:
+            mapping = {}
+            setattr(self, name, mapping)
+        return mapping
 
 
 class ObjectTable:

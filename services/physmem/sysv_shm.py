@@ -6,7 +6,7 @@ from services.physmem.glue import EINVAL, ENOMEM, round_page
 from services.physmem.machine import Machine, ShmSegment, VmSpace
 from services.physmem.map_ops import map_ops
 from services.physmem.ops import MapChangeOp
-from services.physmem.state import OBJ_NOSPLIT, ObjectType
+from services.physmem.state import NOTHING, OBJ_NOSPLIT, ObjectType
 from services.physmem.swap_reserve import swap_reserve
 from services.physmem.vm_map import VM_INHERIT_SHARE, VM_PROT_READ, VM_PROT_WRITE, VmMapEntry, vm_map_insert
 from services.physmem.vm_object import vm_object_allocate, vm_object_deallocate, vm_object_reference
@@ -81,7 +81,7 @@ def shmat(vm: Machine, space: VmSpace, shmid: int, addr: int, flags: int) -> int
     if vm_map_insert(vm, space.map, entry) != KernReturn.SUCCESS:
         vm_object_deallocate(vm, obj)
         return ENOMEM
-    space.vm_shm[addr] = shmid
+    space.vm_shm = {**space.vm_shm, addr: shmid}
     seg.nattch += 1
     return 0
 
@@ -105,7 +105,9 @@ def shmdt(vm: Machine, space: VmSpace, addr: int, change: MapChangeOp) -> int | 
     sleep = map_ops(vm, space.map, change)
     if sleep is not None:
         return sleep
-    _detached(vm, space.vm_shm.pop(addr))
+    shmid = space.vm_shm[addr]
+    space.vm_shm = {at: other for at, other in space.vm_shm.items() if at != addr} or NOTHING
+    _detached(vm, shmid)
     return 0
 
 
@@ -136,7 +138,7 @@ def shmexit(vm: Machine, space: VmSpace) -> None:
     """shmexit: an address space goes away with all its attachments; its mappings go with it."""
     for shmid in space.vm_shm.values():
         _detached(vm, shmid)
-    space.vm_shm = {}
+    space.vm_shm = NOTHING
 
 
 def _detached(vm: Machine, shmid: int) -> None:

@@ -92,12 +92,12 @@ def _detach(vm: Vm, object_: VmObject) -> VmObject | None:
 
 
 def _unlink_shadow(object_: VmObject, backing: VmObject) -> None:
-    del backing.shadows[object_.id]
+    del backing.own("shadows")[object_.id]
     backing.shadow_count -= 1
 
 
 def _link_shadow(object_: VmObject, backing: VmObject) -> None:
-    backing.shadows[object_.id] = None
+    backing.own("shadows")[object_.id] = None
     backing.shadow_count += 1
     object_.backing = backing.id
 
@@ -267,10 +267,10 @@ def _split_swap(vm: Vm, object_: VmObject, new: VmObject, first: int) -> None:
         vm.pager.swap_copy(object_.id, new.id, first, new.size, destroysource=False)
         new.type = ObjectType.SWAP
     for i in swapped:
-        del object_.swapped[i]
-        new.swapped[i - first] = None
+        del object_.own("swapped")[i]
+        new.own("swapped")[i - first] = None
     for i in [i for i in object_.cached if first <= i < end]:
-        m = new.cached[i - first] = object_.cached.pop(i)
+        m = new.own("cached")[i - first] = object_.own("cached").pop(i)
         vm.pages.object[m], vm.pages.pindex[m] = new.id, i - first
 
 
@@ -339,7 +339,8 @@ def _absorb(vm: Vm, object_: VmObject, backing: VmObject) -> bool:
         vm_pager_flush(vm)
         vm.pager.swap_copy(backing.id, object_.id, object_.backing_offset, object_.size, destroysource=True)
         offset, size = object_.backing_offset, object_.size
-        object_.swapped.update(dict.fromkeys(i - offset for i in backing.swapped if offset <= i < offset + size))
+        moved = (i - offset for i in backing.swapped if offset <= i < offset + size)
+        object_.own("swapped").update(dict.fromkeys(moved))
         vm.dealloced.append(backing.id)
         object_.type = ObjectType.SWAP
     _replace_backing(vm, object_, backing)

@@ -268,7 +268,7 @@ def vm_pager_freespace(vm: Vm, object_: VmObject, first: int, count: int) -> Non
         freed = [i for i in swapped if first <= i < first + count]
     if freed:
         for i in freed:
-            del swapped[i]
+            del object_.own("swapped")[i]
         vm.unswapped.append(PageRange(object_.id, first, count))
 
 
@@ -297,7 +297,8 @@ def vm_page_remove(vm: Vm, m: int) -> None:
         pages.busy_lock[m] = VPB_UNBUSIED
     object_, pindex = vm.objects[pages.object[m]], pages.pindex[m]
     del object_.resident[pindex]
-    object_.replaced.pop(pindex, None)
+    if object_.replaced:
+        object_.own("replaced").pop(pindex, None)
     pages.object[m] = 0
 
 
@@ -533,7 +534,7 @@ def vm_page_cache(vm: Vm, m: int) -> bool:
     vm_page_dequeue(vm, m)
     pindex = pages.pindex[m]
     del object_.resident[pindex]
-    object_.cached[pindex] = m
+    object_.own("cached")[pindex] = m
     pages.flags[m] = (pages.flags[m] & ~PG_WINATCFLS & 0xFFFF) | PG_CACHED
     pages.aflags[m] = 0
     pages.link_before(pages.cache_head, m)
@@ -573,7 +574,7 @@ def _uncache(vm: Vm, m: int) -> None:
     """Take a page out of its object's cached pages and off the list of all; it owns nothing and holds nothing now."""
     pages = vm.pages
     pages.unlink(m)
-    del vm.objects[pages.object[m]].cached[pages.pindex[m]]
+    del vm.objects[pages.object[m]].own("cached")[pages.pindex[m]]
     pages.object[m] = 0
     pages.flags[m] &= ~PG_CACHED & 0xFFFF
     pages.valid[m] = 0

@@ -288,7 +288,7 @@ def _put_started(vm: Vm, run: list[int], answer: PutPagesStart) -> int:
         if chunk.status == VmPager.PEND:
             vm.writes[chunk.io] = PageWrite(object_.id, chunk.first, frames)
             if object_.anonymous:
-                object_.swapped.update(dict.fromkeys(range(chunk.first, chunk.first + chunk.count)))
+                object_.own("swapped").update(dict.fromkeys(range(chunk.first, chunk.first + chunk.count)))
             vm.ctx.io_started(chunk.io, chunk.due_us)
             vm.ctx.event(Kind.PAGEOUT_WRITE, object_.id, chunk.first, chunk.count)
             written += chunk.count

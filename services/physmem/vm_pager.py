@@ -182,7 +182,7 @@ def _replace(vm: Machine, obj: VmObject, pindex: int) -> int:
     queue, times = vm.pages.queue[old], obj.replaced.get(pindex, 0)
     vm_page_free(vm, old)
     vm_page_insert(vm, m, obj, pindex)
-    obj.replaced[pindex] = times + 1
+    obj.own("replaced")[pindex] = times + 1
     if queue != PQ_NONE:
         vm_page_enqueue(vm, queue, m)
     return m

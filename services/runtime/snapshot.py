@@ -2,8 +2,9 @@
 
 A snapshot holds numbers, text, containers, numpy arrays and objects of registered classes: dataclasses, named tuples,
 enumerations, and classes that list their attributes in ``CHECKPOINTED`` (their method ``bind``, if they have one, makes
-what is derived from these anew). Objects and containers that occur twice are one afterwards, too. Sealed, a snapshot is
-compressed and carries its version, its size and a checksum.
+what is derived from these anew). Objects and containers that occur twice are one afterwards, too, but for a mapping
+that can only be read, which becomes a dict of its own. Sealed, a snapshot is compressed and carries its version, its
+size and a checksum.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -223,6 +225,7 @@ class _Encoder:
             tuple: self._tuple,
             bool: lambda flag: self._raw(b"T" if flag else b"F"),
             type(None): lambda _: self._raw(b"N"),
+            MappingProxyType: lambda shared: self.write(dict(shared)),
         }
         self._shared: dict[type, Callable[[Any], None]] = {
             list: self._list,

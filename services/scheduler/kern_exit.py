@@ -12,7 +12,9 @@ from services.scheduler.kern_thr import must_exit, thread_reap, thread_single
 from services.scheduler.proc_flags import P_INMEM, P_PPWAIT, P_WEXIT, PWAIT, TDF_CANSWAP, TDI_SUSPENDED, Prs, Tds
 from services.scheduler.runq import sched_exit
 from services.scheduler.sleepq import child_channel, msleep, wakeup
-from services.scheduler.state import INIT, ExitFrame, Proc, Thread, WaitFrame
+from services.scheduler.state import INIT, ExitFrame, Proc, Rusage, Thread, WaitFrame
+
+_NONE_ENDED = Rusage()
 
 
 def vfork_channel(pid: int) -> str:
@@ -101,7 +103,7 @@ def proc_reap(k: Kern, p: Proc) -> None:
 
 def process_row(k: Kern, p: Proc, state: str = "") -> ProcessRow:
     """A process as a row of the table."""
-    threads, ru = p.p_threads, p.p_ru
+    threads, ru = p.p_threads, p.p_ru or _NONE_ENDED
     return ProcessRow(
         pid=p.p_pid,
         ppid=p.p_pptr,

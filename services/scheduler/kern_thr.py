@@ -10,7 +10,16 @@ from services.scheduler.kern_suspend import thread_unsuspend_each
 from services.scheduler.proc_flags import P_HADTHREADS, P_SINGLE_EXIT, TDF_SINTR, TDI_SUSPENDED, Tds
 from services.scheduler.runq import STATCLOCK_US, resetpriority, sched_add, sched_exit
 from services.scheduler.sleepq import msleep, sleepq_remove, wakeup
-from services.scheduler.state import ExitFrame, Proc, Thread, ThrExitFrame, ThrJoinFrame, ThrNewFrame, ThrTurnFrame
+from services.scheduler.state import (
+    ExitFrame,
+    Proc,
+    Rusage,
+    Thread,
+    ThrExitFrame,
+    ThrJoinFrame,
+    ThrNewFrame,
+    ThrTurnFrame,
+)
 from services.scheduler.upcalls import suspend
 
 
@@ -116,6 +125,7 @@ def _thread_exit(k: Kern, td: Thread) -> None:
     s = k.s
     p = s.allproc[td.td_pid]
     p.p_threads.remove(td)
+    p.p_ru = p.p_ru or Rusage()
     p.p_ru.add(td)
     sched_exit(k, p.p_threads[0], td)
     k.ctx.event(Kind.THREAD_EXIT, td.td_tid, td.td_pid, len(p.p_threads))

@@ -382,7 +382,8 @@ class Proc:
     """Thread that asked to remain alone (P_SINGLE_EXIT)."""
     p_turn: int = 0
     """Number of the thread whose turn it is, where its threads take turns."""
-    p_ru: Rusage = field(default_factory=Rusage)
+    p_ru: Rusage | None = None
+    """None: no thread has ended."""
     p_start_us: int = 0
     p_end_us: int = -1
     p_status: int = 0

@@ -45,7 +45,7 @@ def resident(vm, object_, pindex, fill=None, dirty=True, vpn=None):
 
 def give_block(vm, m):
     """The pager has a swap block of a page."""
-    vm.objects[vm.pages.object[m]].swapped[vm.pages.pindex[m]] = None
+    vm.objects[vm.pages.object[m]].own("swapped")[vm.pages.pindex[m]] = None
 
 
 def has_block(vm, m):

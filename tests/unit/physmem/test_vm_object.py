@@ -4,7 +4,7 @@ from page_side import SPACE, anonymous, end_writes, give_block, has_block, page_
 from services.physmem.page_array import PG_DOOMED
 from services.physmem.page_busy import vm_page_xbusy
 from services.physmem.pmap import pmap_page_is_mapped
-from services.physmem.state import OBJ_ONEMAPPING, ObjectType, vm_pager_flush
+from services.physmem.state import NOTHING, OBJ_ONEMAPPING, ObjectType, vm_pager_flush
 from services.physmem.vm_object import (
     vm_object_allocate,
     vm_object_coalesce,
@@ -38,7 +38,7 @@ def shadowed(vm, size=4, offset=0):
 
 def swapped(vm, object_, pindex, fill):
     """Page out a page: it is in swap and no longer resident."""
-    object_.type, object_.swapped[pindex] = ObjectType.SWAP, None
+    object_.type, object_.own("swapped")[pindex] = ObjectType.SWAP, None
     vm.pager.swap[object_.id, pindex] = fill.to_bytes(8, "little") * 512
 
 
@@ -377,3 +377,13 @@ def test_coalesce(vm):
     shadow, _ = vm_object_shadow(vm, object_, 0, 4)
     assert not vm_object_coalesce(vm, shadow, 4, 1, reserved=False)
     assert not vm_object_coalesce(vm, vm_object_allocate(vm, ObjectType.VNODE, 4, file=1), 4, 1, reserved=False)
+
+
+@pytest.mark.parametrize("name", ["cached", "shadows", "replaced", "swapped"])
+def test_objects_share_the_empty_mapping_until_they_write_their_own(vm, name):
+    one, other = anonymous(vm, 1), anonymous(vm, 1)
+    assert getattr(one, name) is getattr(other, name) is NOTHING
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        getattr(one, name)[0] = 1
+    one.own(name)[0] = 1
+    assert (one.own(name), getattr(one, name), getattr(other, name)) == ({0: 1}, {0: 1}, {})

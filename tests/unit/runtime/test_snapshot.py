@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -262,3 +263,11 @@ def test_what_would_grow_beyond_the_memory_when_it_is_read_is_refused(monkeypatc
         decode(data, REGISTRY)
     monkeypatch.undo()
     assert len(decode(data, REGISTRY)) == 2_000_000
+
+
+def test_a_mapping_that_can_only_be_read_is_a_dict_of_its_own_wherever_it_occurs():
+    shared = MappingProxyType({1: 2})
+    first, second = decode(encode([shared, shared], Registry()), Registry())
+    assert first == second == {1: 2}
+    assert type(first) is dict
+    assert first is not second
