@@ -97,7 +97,7 @@ def test_a_checkpoint_holds_the_streams(hashes):
             port.checkpoint_commit()
         ctx = other.kernel.ctx
         (ctx.now_us, ctx.ticks), ctx.upcalls = clock, upcalls
-        orchestrator.kernel = other.kernel
+        orchestrator.kernel = orchestrator._references.kernel = other.kernel
         while orchestrator.step():
             pass
         assert {name: port.digest() for name, port in other.kernel.ports().items()} == hashes["local"]
