@@ -141,7 +141,7 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{duration(report['virtual_seconds'] * 1e6)} virtual in {duration(report['wall_seconds'] * 1e6)} wall",
         ),
         ("CPU", _busy(report)),
-        ("TLB", _tlb(report["tlb"])),
+        *([("TLB", _tlb(report["tlb"]))] if len(report["cpu_busy_us"]) > 1 else []),
         ("references", f"{report['references']:,} ({report['references_per_second']:,}/s)"),
         ("dispatches", f"{report['dispatches']:,} with {report['rpcs']:,} calls"),
         (
